@@ -1,0 +1,1 @@
+"""ivrguard: Zero Trust on the phone, between Twilio's voice webhooks and your IVR."""

@@ -1,0 +1,26 @@
+"""
+GROUND: what is decided, and by which rule. Pure: no await, no clock, no chance, no I/O.
+
+Where is …?
+
+| what | where |
+| --- | --- |
+| the lockout rule | core/lockout.py |
+| which level a request or transfer needs | core/rules.py |
+| what is proved, and which level that makes | core/assurance.py |
+| what happens next in a call | core/call.py, `step` |
+| why a webhook repeated changes nothing | core/call.py, `admit` |
+| when a token works, and once | core/handoff.py, `redeem` |
+| what a flow may say, and its faults | core/flow.py, `check` |
+| who calls (numbers, SIP, withheld), attestation | core/caller.py |
+| the record and its chain | core/audit.py |
+| what we need from the world | ports.py |
+| Twilio's signature | telephony/signature.py |
+| the shape of a webhook | telephony/delivery.py |
+| how the IVR's TwiML is rewritten | telephony/document.py, telephony/links.py |
+| the guard's own TwiML | telephony/twiml.py |
+| right or wrong, per factor | factors/ |
+| where the floors meet | guard.py |
+| one indivisible act | stores/, `amend` |
+| a webhook's way in | web/voice.py |
+"""

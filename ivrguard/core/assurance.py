@@ -1,0 +1,190 @@
+"""
+What a call has proved, and which level that makes.
+
+The laws of this file:
+
+1. A level is derived from proofs every time it is asked for; it is never stored (so it cannot disagree
+   with them).
+2. A proof has an age. A proof older than a rule's `within`, or made before the transfer that wants a fresh
+   one, does not count.
+3. Caller ID, attestation, a voice and a risk score are not factors and cannot become proofs (NIST SP
+   800-63B-4, 3.2: fraud indicators "do not impact or change the AAL or substitute for a factor").
+
+Levels are the admin's own names (`acr`); the phone channel claims no NIST AAL (a phone call is not an
+authenticated protected channel, 800-63B-4 section 2).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import chain
+
+CLOCK_SKEW_MS = 2_000
+"""A proof may seem this much younger than now: two nodes' clocks agree no better."""
+
+
+class Kind(StrEnum):
+    """The kinds of factor that the guard can judge."""
+
+    PIN = "pin"
+    SMS_CODE = "sms_code"
+    TOTP = "totp"
+
+
+class Category(StrEnum):
+    """What a factor rests on (NIST SP 800-63B-4, 2): two factors means two categories."""
+
+    KNOWN = "something known"
+    HELD = "something held"
+
+
+CATEGORY: Mapping[Kind, Category] = {
+    Kind.PIN: Category.KNOWN,
+    Kind.SMS_CODE: Category.HELD,
+    Kind.TOTP: Category.HELD,
+}
+
+AMR: Mapping[Kind, tuple[str, ...]] = {
+    Kind.PIN: ("pin",),
+    Kind.SMS_CODE: ("otp", "sms"),
+    Kind.TOTP: ("otp",),
+}
+"""Authentication method references of RFC 8176, by kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One factor judged right in this call: which, when (ms since the epoch), and at which turn."""
+
+    factor: str
+    kind: Kind
+    at_ms: int
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """A level part that any one of its members fulfils. Members are factor names or parts."""
+
+    of: tuple["str | AnyOf | AllOf", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """A level part that only all of its members together fulfil. Members are factor names or parts."""
+
+    of: tuple["str | AnyOf | AllOf", ...]
+
+
+Expression = str | AnyOf | AllOf
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """
+    Which proofs count.
+
+    `within_s`: at most this old, in seconds (None: any age). `since_turn`: made at this turn of the call or
+    later, or at most `fresh_s` seconds old (what `reverify` asks for).
+    """
+
+    within_s: int | None = None
+    since_turn: int = 0
+    fresh_s: int = 0
+
+    def counts(self, proof: Proof, now_ms: int) -> bool:
+        """Whether `proof` counts now; a proof from the future (beyond the clocks' skew) does not."""
+        age_ms = now_ms - proof.at_ms
+        if age_ms < -CLOCK_SKEW_MS:
+            return False
+        if self.within_s is not None and age_ms > self.within_s * 1000:
+            return False
+        return proof.turn >= self.since_turn or age_ms <= self.fresh_s * 1000
+
+
+def proved(proofs: Sequence[Proof], freshness: Freshness, now_ms: int) -> frozenset[str]:
+    """The names of the factors whose proofs count now."""
+    return frozenset(proof.factor for proof in proofs if freshness.counts(proof, now_ms))
+
+
+def satisfied(expression: Expression, have: frozenset[str]) -> bool:
+    """Whether the factors in `have` fulfil the level."""
+    match expression:
+        case AnyOf(of):
+            return any(satisfied(member, have) for member in of)
+        case AllOf(of):
+            return all(satisfied(member, have) for member in of)
+        case str(factor):
+            return factor in have
+
+
+def plan(expression: Expression, have: frozenset[str], able: frozenset[str]) -> tuple[str, ...] | None:
+    """
+    The factors still to be asked for, in the order written: the fewest that fulfil the level.
+
+    `able` are the factors that this account can answer. Returns () when the level is held already and None
+    when no questions can reach it.
+    """
+    match expression:
+        case AnyOf(of):
+            plans = [found for member in of if (found := plan(member, have, able)) is not None]
+            return min(plans, key=len, default=None)
+        case AllOf(of):
+            steps: list[str] = []
+            for member in of:
+                found = plan(member, have | frozenset(steps), able)
+                if found is None:
+                    return None
+                steps.extend(found)
+            return tuple(steps)
+        case str(factor):
+            if factor in have:
+                return ()
+            return (factor,) if factor in able else None
+
+
+def factors_of(expression: Expression) -> frozenset[str]:
+    """Every factor that the level names, anywhere."""
+    match expression:
+        case AnyOf(of) | AllOf(of):
+            return frozenset(chain.from_iterable(factors_of(member) for member in of))
+        case str(factor):
+            return frozenset((factor,))
+
+
+def categories(expression: Expression, kinds: Mapping[str, Kind]) -> frozenset[frozenset[Category]]:
+    """Each set of categories with which the level can be fulfilled: its weakest way is the smallest set."""
+    match expression:
+        case AnyOf(of):
+            return frozenset(chain.from_iterable(categories(member, kinds) for member in of))
+        case AllOf(of):
+            ways: frozenset[frozenset[Category]] = frozenset((frozenset[Category](),))
+            for member in of:
+                ways = frozenset(way | more for way in ways for more in categories(member, kinds))
+            return ways
+        case str(factor):
+            return frozenset((frozenset((CATEGORY[kinds[factor]],)),)) if factor in kinds else frozenset()
+
+
+def reached(
+    levels: Mapping[str, Expression], proofs: Sequence[Proof], freshness: Freshness, now_ms: int
+) -> tuple[str, ...]:
+    """The names of all levels that the proofs reach now, strongest (most factors) first."""
+    have = proved(proofs, freshness, now_ms)
+    names = [name for name, expression in levels.items() if satisfied(expression, have)]
+    return tuple(sorted(names, key=lambda name: -least(levels[name])))
+
+
+def least(expression: Expression) -> int:
+    """The fewest factors that can fulfil the level: how strong it is, for sorting."""
+    found = plan(expression, frozenset(), factors_of(expression))
+    return len(found or ())
+
+
+def amr(proofs: Sequence[Proof], freshness: Freshness, now_ms: int) -> tuple[str, ...]:
+    """RFC 8176 method references of the proofs that count, each once, `mfa` added for two categories."""
+    kinds = [proof.kind for proof in proofs if freshness.counts(proof, now_ms)]
+    names = dict.fromkeys(chain.from_iterable(AMR[kind] for kind in kinds))
+    if len({CATEGORY[kind] for kind in kinds}) > 1:
+        names["mfa"] = None
+    return tuple(names)

@@ -1,0 +1,42 @@
+"""
+Faults, by whose they are. Outcomes (a wrong PIN, a lock, a spent token) are values, not exceptions.
+
+A fault is raised where it is met and turned into an answer in one place, web/voice.py. Its text is for the
+operator's log: it names what to mend and holds no secret; a caller never hears it.
+"""
+
+
+class Fault(Exception):
+    """Something went wrong that no decision of ours covers. `reason` labels a metric and a log line."""
+
+    reason = "fault"
+
+
+class StoreFault(Fault):
+    """The store did not read or write: nothing is decided, nothing is let through."""
+
+    reason = "store"
+
+
+class UpstreamFault(Fault):
+    """The IVR did not answer, answered too late, too much, or what is not TwiML."""
+
+    reason = "upstream"
+
+
+class NotifyFault(Fault):
+    """A message could not be handed to the carrier."""
+
+    reason = "notify"
+
+
+class DirectoryFault(Fault):
+    """The directory of accounts did not answer."""
+
+    reason = "directory"
+
+
+class Busy(Fault):
+    """A bounded resource is at its bound: try again shortly. Nothing was counted."""
+
+    reason = "busy"

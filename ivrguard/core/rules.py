@@ -1,0 +1,184 @@
+"""
+What a request of the IVR, or a transfer, needs.
+
+The laws of this file:
+
+1. First match wins; nothing matched: the flow's `default`. The default requires a level unless the admin
+   wrote otherwise.
+2. A rule matches only if each condition that it states matches. A condition it does not state matches
+   everything. A rule with `transfer` speaks of transfers only, a rule without never does.
+3. Paths are compared canonical (telephony/links.py: decoded once, no dot segments) and case matters:
+   whatever an admin did not name falls to the default, which is the strict side.
+
+`explain` is `decide` with its reasons: the two share one `match`, so they cannot disagree.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+PATTERNS_CACHED_MAX = 4_096
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    Where a transfer leads: `kind` is the noun's name in lower case, `value` what it names.
+
+    Kinds: number client sip conference queue whatsapp application sim enqueue workflow refer
+    conversation room.
+    """
+
+    kind: str
+    value: str
+
+    def __str__(self) -> str:
+        """As tokens, keys and records name it: `enqueue:support`."""
+        return f"{self.kind}:{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """A time of day on some days of the week, in the flow's time zone; minutes since midnight, end excluded."""
+
+    days: frozenset[int]
+    from_minute: int
+    to_minute: int
+
+    def holds(self, weekday: int, minute: int) -> bool:
+        """Whether it is such a time: Monday is 0. A span over midnight belongs to the day it began on."""
+        if self.from_minute <= self.to_minute:
+            return weekday in self.days and self.from_minute <= minute < self.to_minute
+        late = weekday in self.days and minute >= self.from_minute
+        return late or ((weekday - 1) % 7 in self.days and minute < self.to_minute)
+
+
+class How(StrEnum):
+    """When a caller proves himself once more at a transfer."""
+
+    BEFORE_CONNECT = "before_connect"
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """
+    What must hold. `require` None: anyone may.
+
+    `within_s`: proofs older do not count. `reverify`: a level to be proved anew at this transfer, by proofs
+    made since it was asked for or at most `fresh_s` seconds old. `intent`: what the caller is about to do,
+    in the admin's word.
+    """
+
+    require: str | None
+    within_s: int | None = None
+    intent: str = ""
+    reverify: str | None = None
+    fresh_s: int = 0
+    how: How = How.BEFORE_CONNECT
+
+
+ANYONE = Demand(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """
+    Conditions and the demand where they all hold.
+
+    `path`, `digits`, `dialled` are globs (`*` within a path segment, `**` across, `?` one character);
+    `transfer` is a pair of globs over kind and value.
+    """
+
+    demand: Demand
+    path: str | None = None
+    digits: str | None = None
+    method: str | None = None
+    dialled: str | None = None
+    transfer: Target | None = None
+    hours: Hours | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What is about to happen: a request to the IVR (`transfer` None) or a transfer of the call."""
+
+    path: str
+    method: str
+    dialled: str
+    weekday: int
+    minute: int
+    digits: str | None = None
+    transfer: Target | None = None
+
+
+@lru_cache(maxsize=PATTERNS_CACHED_MAX)
+def glob(pattern: str) -> re.Pattern[str]:
+    """The glob as a regular expression; `/**` at the end also matches the path itself."""
+    out: list[str] = []
+    rest = pattern
+    while rest:
+        if rest == "/**":
+            out.append("(?:/.*)?")
+            break
+        if rest.startswith("**"):
+            out.append(".*")
+            rest = rest[2:]
+        else:
+            out.append({"*": "[^/]*", "?": "[^/]"}.get(rest[0], re.escape(rest[0])))
+            rest = rest[1:]
+    return re.compile("".join(out), re.DOTALL)
+
+
+def _matches(pattern: str | None, value: str | None) -> bool:
+    return pattern is None or (value is not None and glob(pattern).fullmatch(value) is not None)
+
+
+def miss(rule: Rule, visit: Visit) -> str | None:
+    """The first condition of `rule` that does not hold for `visit`; None: the rule matches."""
+    if (rule.transfer is None) != (visit.transfer is None):
+        return "transfer"
+    if rule.transfer is not None and visit.transfer is not None:
+        kind, value = rule.transfer.kind, rule.transfer.value
+        # A name is not a path: here `*` matches everything, slashes too.
+        wide = value.replace("**", "*").replace("*", "**")
+        if not (_matches(kind, visit.transfer.kind) and _matches(wide, visit.transfer.value)):
+            return "transfer"
+    conditions = (
+        ("path", _matches(rule.path, visit.path)),
+        ("digits", _matches(rule.digits, visit.digits)),
+        ("method", rule.method is None or rule.method == visit.method),
+        ("dialled", _matches(rule.dialled, visit.dialled)),
+        ("hours", rule.hours is None or rule.hours.holds(visit.weekday, visit.minute)),
+    )
+    return next((name for name, holds in conditions if not holds), None)
+
+
+def decide(rules: Sequence[Rule], default: Demand, visit: Visit) -> tuple[Demand, int | None]:
+    """The demand for `visit`, and the position of the rule that made it (None: the default)."""
+    for position, rule in enumerate(rules):
+        if miss(rule, visit) is None:
+            return rule.demand, position
+    return default, None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One rule in an explanation: its position (None: the default), hit or not, and what did not hold."""
+
+    position: int | None
+    hit: bool
+    why: str
+
+
+def explain(rules: Sequence[Rule], default: Demand, visit: Visit) -> tuple[Row, ...]:
+    """A row per rule up to the one that decides, then the default if none did."""
+    rows: list[Row] = []
+    for position, rule in enumerate(rules):
+        missed = miss(rule, visit)
+        rows.append(Row(position, missed is None, "every condition holds" if missed is None else missed))
+        if missed is None:
+            return tuple(rows)
+    return (*rows, Row(None, default == decide(rules, default, visit)[0], "no rule matched"))

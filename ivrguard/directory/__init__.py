@@ -1,0 +1,1 @@
+"""Who is enrolled with what."""

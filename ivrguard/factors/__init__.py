@@ -1,0 +1,1 @@
+"""One file a factor: right or wrong, in equal time; none counts."""

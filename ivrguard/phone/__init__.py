@@ -1,0 +1,1 @@
+"""A telephone and a pretend Twilio: play, demo, tests."""

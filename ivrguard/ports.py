@@ -1,0 +1,231 @@
+"""
+What we need from the world, as protocols. The guard knows these and no library.
+
+The keystone is `Store.amend`: one indivisible act over one or several values, together with the audit
+entries that belong to it. Rules stay in core; a store holds none. Lockout, single use, call state and
+record-keeping are atomic by the same three methods.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from ivrguard.core.assurance import Kind
+from ivrguard.core.audit import Entry, Linked
+
+T = TypeVar("T")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Key(Generic[T]):
+    """
+    The name of one value: its type's table (`kind`) and `id`, canonical and never empty.
+
+    `kind` is one of the names in `stores.codec.TYPES`, which fixes the type of the value.
+    """
+
+    kind: str
+    id: str
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise ValueError(f"a key of kind {self.kind} must not be empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """
+    A value to be kept under a key, or None to delete it.
+
+    `expires_ms`: when it may be swept away (None: never). `rank`: a number that lists are ordered and
+    searched by (None: not listed by rank).
+    """
+
+    key: Key[object]
+    value: object | None
+    expires_ms: int | None = None
+    rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[Result]):
+    """What a pure change decided: values to put, entries to record with them, and what to tell the caller."""
+
+    result: Result
+    puts: tuple[Put, ...] = ()
+    entries: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One value in a list."""
+
+    id: str
+    value: object
+    rank: int | None
+
+
+class Store(Protocol):
+    """
+    Dumb and atomic. Every method raises `core.errors.StoreFault` when the store cannot do it; then nothing
+    has changed.
+    """
+
+    async def read(self, key: Key[T]) -> T | None:
+        """The value under `key`, or None. Sees every amendment whose `amend` has returned."""
+
+    async def amend(
+        self,
+        keys: Sequence[Key[object]],
+        change: Callable[[Mapping[Key[object], object | None]], Change[Result]],
+    ) -> Result:
+        """
+        Read `keys`, apply `change`, keep its puts and chain its entries: all of it or nothing, as if alone.
+
+        `change` is pure and may be called more than once or on another thread. If it raises, nothing
+        changes and the exception comes out here. When this returns, the change survives a crash. Puts may
+        only name keys that were read.
+        """
+
+    async def list(
+        self, kind: str, *, prefix: str = "", after: str = "", rank_from: int | None = None, limit: int = 100
+    ) -> Sequence[Listed]:
+        """
+        Up to `limit` values of a kind, by an index and never by a full scan.
+
+        Without `rank_from`: ids that begin with `prefix` and come after `after`, in order of id. With it:
+        those of rank `rank_from` or more, lowest rank first (prefix and after then do not apply).
+        """
+
+    async def entries(self, *, after: int = 0, limit: int = 1000) -> Sequence[Linked]:
+        """Up to `limit` audit entries with a number greater than `after`, in order."""
+
+    async def head(self) -> tuple[int, str]:
+        """Number and hash of the last audit entry, kept apart from the entries; (0, GENESIS) when none."""
+
+    async def sweep(self, now_ms: int, *, limit: int = 1000) -> int:
+        """Delete up to `limit` values whose `expires_ms` is in the past; how many were deleted."""
+
+    async def close(self) -> None:
+        """Finish what was asked for, then let go of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """
+    What one account has enrolled for one kind of factor.
+
+    `secret`: a PIN's hash, a TOTP's sealed secret; `key_id`: which pepper or sealing key it needs. For a code by
+    message `number` says where to, in E.164.
+    """
+
+    kind: Kind
+    secret: str = field(default="", repr=False)
+    key_id: str = ""
+    number: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """
+    One account: canonical `id`, phone `numbers` on file (E.164), credentials by kind.
+
+    `language`: the owner's, "" for the flow's. A disabled account is judged like an unknown one.
+    """
+
+    id: str
+    numbers: tuple[str, ...] = ()
+    credentials: tuple[Credential, ...] = ()
+    disabled: bool = False
+    language: str = ""
+
+    def credential(self, kind: Kind) -> Credential | None:
+        """The credential of this kind, or None."""
+        return next((one for one in self.credentials if one.kind is kind), None)
+
+
+class Directory(Protocol):
+    """Who is enrolled with what. Raises `core.errors.DirectoryFault` when it cannot say."""
+
+    async def by_id(self, account_id: str) -> Account | None:
+        """The account with this canonical id; None for unknown and disabled ones alike."""
+
+    async def by_number(self, number: str) -> Account | None:
+        """The one account that has this E.164 number on file; None when there is none, or more than one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """The answer was right. `step`: for a TOTP, the time step it was right for: to be used once."""
+
+    step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """The answer was wrong, or there was nothing to compare it with: nobody is told which."""
+
+
+Verdict = Right | Wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What a code was made for: unguessable `id`, the account and the intent it is bound to, its digits and life."""
+
+    id: str = field(repr=False)
+    account: str
+    call: str
+    intent: str
+    digits: int
+    issued_ms: int
+    valid_s: int
+
+
+class Judge(Protocol):
+    """
+    One factor: right or wrong, in equal time, and never counting (core/lockout.py counts).
+
+    `judge` is called for unknown and locked accounts too, with `credential` None, and takes the same work.
+    """
+
+    kind: Kind
+
+    async def judge(
+        self, credential: Credential | None, digits: str, challenge: Challenge | None, now_ms: int
+    ) -> Verdict:
+        """Whether `digits` are the secret. Raises `core.errors.Busy` at once when the pool is at its bound."""
+
+
+class Codes(Protocol):
+    """Codes of our own making, derived from their challenge: nothing to store, nothing to steal."""
+
+    def code(self, challenge: Challenge) -> str:
+        """The digits of this challenge."""
+
+
+class Messenger(Protocol):
+    """Messages out."""
+
+    async def send(self, to: str, text: str, *, deadline_s: float) -> None:
+        """Hand a text to the carrier for `to` (E.164). Raises `core.errors.NotifyFault` if it was not taken."""
+
+
+class Keys(Protocol):
+    """Secrets that never leave their holder: sealing at rest, keyed names, derived tokens."""
+
+    def seal(self, plain: bytes, purpose: str) -> str:
+        """Encrypted and authenticated text, bound to `purpose`; the key's id is in it."""
+
+    def unseal(self, sealed: str, purpose: str) -> bytes:
+        """The plain bytes; raises `ValueError` when it was sealed by another key or for another purpose."""
+
+    def pseudonym(self, what: str, value: str) -> str:
+        """A keyed hash of `value` for records and logs: the same each time, useless without the key."""
+
+    def derive(self, what: str, value: str) -> bytes:
+        """32 secret bytes that only the holder of the key can make from `value`."""
+
+    def sign(self, claims: Mapping[str, object], *, typ: str) -> str:
+        """A JWT (EdDSA) over `claims`."""

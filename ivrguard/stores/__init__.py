@@ -1,0 +1,1 @@
+"""Dumb and atomic: read, amend, and nothing that decides."""

@@ -1,0 +1,1 @@
+"""Pure dialects of the provider: bytes in, bytes out."""

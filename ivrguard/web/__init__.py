@@ -1,0 +1,1 @@
+"""ROOF: the only code that knows aiohttp on the way in."""
