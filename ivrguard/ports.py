@@ -212,6 +212,46 @@ class Messenger(Protocol):
         """Hand a text to the carrier for `to` (E.164). Raises `core.errors.NotifyFault` if it was not taken."""
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    A request to the IVR. `params` for forms and GET (already in `url` for GET), `body` for everything else.
+
+    `headers` go along as they are, hop-by-hop and guard-owned ones taken out already.
+    """
+
+    method: str
+    url: str
+    params: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: bytes = field(default=b"", repr=False)
+    content_type: str = "application/x-www-form-urlencoded"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The IVR's answer, one hop: a redirect is given back (`location`), never followed here."""
+
+    status: int
+    url: str
+    content_type: str | None
+    body: bytes = field(repr=False)
+    location: str | None = None
+    challenge: str | None = None
+    cookies: str = field(default="", repr=False)
+
+
+class Ivr(Protocol):
+    """The IVR behind the guard."""
+
+    async def fetch(self, request: Request, *, assertion: str, cookies: str, deadline_s: float) -> Reply:
+        """
+        Send `request`, signed for the IVR's own URL, with the assertion and its cookies.
+
+        Raises `core.errors.UpstreamFault` when it does not answer in time or at all, or answers too much.
+        """
+
+
 class Keys(Protocol):
     """Secrets that never leave their holder: sealing at rest, keyed names, derived tokens."""
 

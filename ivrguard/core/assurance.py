@@ -17,7 +17,7 @@ authenticated protected channel, 800-63B-4 section 2).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import chain
+from itertools import chain, combinations
 
 CLOCK_SKEW_MS = 2_000
 """A proof may seem this much younger than now: two nodes' clocks agree no better."""
@@ -71,7 +71,11 @@ class AnyOf:
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """A level part that only all of its members together fulfil. Members are factor names or parts."""
+    """
+    A level part that only all of its members together fulfil. Members are factor names or parts.
+
+    Without members nothing fulfils it: a level that was left empty must not be held by everyone.
+    """
 
     of: tuple["str | AnyOf | AllOf", ...]
 
@@ -85,7 +89,8 @@ class Freshness:
     Which proofs count.
 
     `within_s`: at most this old, in seconds (None: any age). `since_turn`: made at this turn of the call or
-    later, or at most `fresh_s` seconds old (what `reverify` asks for).
+    later, or younger than `fresh_s` seconds (what `reverify` asks for; 0: none is young enough, not even one
+    of this very millisecond or, by another node's clock, of the next second).
     """
 
     within_s: int | None = None
@@ -99,7 +104,7 @@ class Freshness:
             return False
         if self.within_s is not None and age_ms > self.within_s * 1000:
             return False
-        return proof.turn >= self.since_turn or age_ms <= self.fresh_s * 1000
+        return proof.turn >= self.since_turn or max(age_ms, 0) < self.fresh_s * 1000
 
 
 def proved(proofs: Sequence[Proof], freshness: Freshness, now_ms: int) -> frozenset[str]:
@@ -113,7 +118,7 @@ def satisfied(expression: Expression, have: frozenset[str]) -> bool:
         case AnyOf(of):
             return any(satisfied(member, have) for member in of)
         case AllOf(of):
-            return all(satisfied(member, have) for member in of)
+            return bool(of) and all(satisfied(member, have) for member in of)
         case str(factor):
             return factor in have
 
@@ -123,33 +128,27 @@ def plan(expression: Expression, have: frozenset[str], able: frozenset[str]) -> 
     The factors still to be asked for, in the order written: the fewest that fulfil the level.
 
     `able` are the factors that this account can answer. Returns () when the level is held already and None
-    when no questions can reach it.
+    when no questions can reach it. Tries every choice, fewest first and in the order written: a flow has at
+    most one factor of each kind (flow.py), so there are few.
     """
+    if not satisfied(expression, have | able):
+        return None
+    askable = [factor for factor in dict.fromkeys(_written(expression)) if factor in able - have]
+    choices = chain.from_iterable(combinations(askable, count) for count in range(len(askable) + 1))
+    return next((steps for steps in choices if satisfied(expression, have | frozenset(steps))), None)
+
+
+def _written(expression: Expression) -> tuple[str, ...]:
     match expression:
-        case AnyOf(of):
-            plans = [found for member in of if (found := plan(member, have, able)) is not None]
-            return min(plans, key=len, default=None)
-        case AllOf(of):
-            steps: list[str] = []
-            for member in of:
-                found = plan(member, have | frozenset(steps), able)
-                if found is None:
-                    return None
-                steps.extend(found)
-            return tuple(steps)
+        case AnyOf(of) | AllOf(of):
+            return tuple(chain.from_iterable(_written(member) for member in of))
         case str(factor):
-            if factor in have:
-                return ()
-            return (factor,) if factor in able else None
+            return (factor,)
 
 
 def factors_of(expression: Expression) -> frozenset[str]:
     """Every factor that the level names, anywhere."""
-    match expression:
-        case AnyOf(of) | AllOf(of):
-            return frozenset(chain.from_iterable(factors_of(member) for member in of))
-        case str(factor):
-            return frozenset((factor,))
+    return frozenset(_written(expression))
 
 
 def categories(expression: Expression, kinds: Mapping[str, Kind]) -> frozenset[frozenset[Category]]:
@@ -157,6 +156,8 @@ def categories(expression: Expression, kinds: Mapping[str, Kind]) -> frozenset[f
     match expression:
         case AnyOf(of):
             return frozenset(chain.from_iterable(categories(member, kinds) for member in of))
+        case AllOf(()):
+            return frozenset()
         case AllOf(of):
             ways: frozenset[frozenset[Category]] = frozenset((frozenset[Category](),))
             for member in of:

@@ -36,6 +36,9 @@ SEEN_MAX = 32
 ENTRIES_WITHOUT_TURN_MAX = 16
 """Deliveries to URLs that are not ours (the number's own, REST redirects) remembered per call, for ever."""
 
+KNOWN_NUMBER_KEY = "1"
+"""What a caller keys to take the account of the number that he calls from."""
+
 HOLDS_MAX = 10
 """How often one answer may wait for a free hash thread before the caller is asked to call later."""
 
@@ -71,7 +74,7 @@ class Pending:
 
     `held`: the sealed request, or the sealed rest of the document from the transfer on. `since_turn`: proofs
     made at this turn or later are fresh for `reverify`. `nonce`: where the caller's leg enters a transfer.
-    `queues`, `carriers`: see handoff.Leg. `asked`: how often the IVR itself asked for more.
+    `queues`, `carriers`, `whispers`: see handoff.Leg. `asked`: how often the IVR itself asked for more.
     """
 
     what: What
@@ -81,6 +84,7 @@ class Pending:
     nonce: str = ""
     queues: tuple[str, ...] = ()
     carriers: tuple[str, ...] = ()
+    whispers: tuple[tuple[str, str], ...] = ()
     asked: int = 0
 
 
@@ -113,7 +117,7 @@ class Call:
     `account` is canonical ("" until claimed) and proves nothing; `known`: the directory has it; `ref` is its
     keyed hash for records. `enrolled`: factors that the account can answer. `lane`: see core/lockout.py.
     `turn` counts the deliveries that changed the call. `misses`: answers not accepted since the last right
-    one. `cookies`: the IVR's, sealed.
+    one. `failed`: factors whose codes could not be sent. `cookies`: the IVR's, sealed.
     """
 
     sid: str
@@ -136,6 +140,7 @@ class Call:
     turn: int = 0
     asks: int = 0
     codes_sent: int = 0
+    failed: tuple[str, ...] = ()
     misses: int = 0
     locked_out: bool = False
     warned: bool = False
@@ -238,6 +243,7 @@ class Cut:
     held: str = field(repr=False)
     queues: tuple[str, ...]
     carriers: tuple[str, ...]
+    whispers: tuple[tuple[str, str], ...]
     nonce: str
 
 
@@ -258,7 +264,15 @@ class AskedForMore:
     nonce: str
 
 
-Event = Arrived | Resumed | Answered | Judged | Waits | Replied | AskedForMore
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """The carrier did not take the code of this factor: another factor, or an apology."""
+
+    factor: str
+    nonce: str
+
+
+Event = Arrived | Resumed | Answered | Judged | Waits | Replied | AskedForMore | Undelivered
 
 
 # ── moves: what to do ────────────────────────────────────────────────────────────────────────────────────
@@ -356,7 +370,7 @@ def admit(call: Call, fingerprint: str, turn: int | None) -> Admission:
     """
     if call.last is not None and call.last.fingerprint == fingerprint:
         return Admission.REPEATED if call.last.answer else Admission.UNFINISHED
-    if fingerprint in call.seen or fingerprint in call.seen_without_turn or call.ended_ms is not None:
+    if fingerprint in call.seen or fingerprint in call.seen_without_turn:
         return Admission.STALE
     if turn is None:
         full = len(call.seen_without_turn) >= ENTRIES_WITHOUT_TURN_MAX
@@ -466,6 +480,10 @@ def step(flow: Flow, call: Call, books: Books, event: Event, now_ms: int) -> Ste
             return _waits(call, books, held, nonce, now_ms)
         case AskedForMore():
             return _asked_for_more(flow, call, books, event, now_ms)
+        case Undelivered(factor, nonce):
+            sent = tuple(one for one in call.sent if one.factor != factor)
+            call = replace(call, failed=(*call.failed, factor), sent=sent, question=None)
+            return _proceed(flow, call, books, nonce, now_ms)
         case Replied(cut):
             return _replied(call, books, cut)
 
@@ -474,10 +492,10 @@ def missing(flow: Flow, call: Call, demand: Demand, since_turn: int, now_ms: int
     """The factors still to be asked for, () when the demand holds now, None when it cannot be reached."""
     if demand.require is None:
         return ()
-    able = frozenset(call.enrolled)
+    able = frozenset(call.enrolled) - frozenset(call.failed)
     if not call.proofs:
         # Before anything is proved every account is asked alike, whatever it has enrolled (promise 6).
-        able = frozenset(flow.factors)
+        able = frozenset(flow.factors) - frozenset(call.failed)
     have = proved(call.proofs, Freshness(demand.within_s), now_ms)
     steps = plan(flow.levels[demand.require], have, able)
     if steps is None or demand.reverify is None:
@@ -498,6 +516,8 @@ def _proceed(flow: Flow, call: Call, books: Books, nonce: str, now_ms: int, *, f
     if not call.account:
         return _ask(flow, call, books, Question(nonce), (), now_ms, entry=first)
     if any(found is None for found in plans):
+        if call.failed:
+            return _refuse(call, books, "unavailable", "undeliverable", now_ms)
         return _refuse(call, books, "refused", "not_enrolled", now_ms)
     factor = next(found[0] for found in plans if found)
     return _ask(flow, call, books, Question(nonce, factor), (), now_ms, entry=first)
@@ -509,7 +529,16 @@ def _granted(flow: Flow, call: Call, books: Books, pending: Pending, nonce: str,
     if pending.what is What.REQUEST:
         entry = _entry(done, "authz_granted", now_ms, pending.what, intent=intent)
         return Step(done, books, Forward(pending.held, intent), (entry,))
-    leg = handoff.mint(flow, holder(done), pending.queues, pending.carriers, intent, nonce, now_ms)
+    leg = handoff.mint(
+        flow,
+        holder(done),
+        leg_id=nonce,
+        queues=pending.queues,
+        carriers=pending.carriers,
+        whispers=pending.whispers,
+        intent=intent,
+        now_ms=now_ms,
+    )
     done = replace(done, pending=None, legs=(*done.legs, leg.id))
     entry = _entry(
         done, "authn_token_created", now_ms, pending.what, intent=intent, queues=",".join(leg.queues)
@@ -535,8 +564,7 @@ def _ask(
     if entry:
         entries = (*entries, _entry(call, "authz_step_up", now_ms, question.factor or "identify"))
     if not question.factor:
-        offered = flow.identify.offer_known_number and call.caller.kind is AddressKind.PHONE
-        words = "identify_or_known" if offered else "identify"
+        words = "identify_or_known" if offers_number(flow, call) else "identify"
         move = Ask(question, (*preface, words), flow.identify.digits_max + 1)
         return Step(call, books, move, entries)
     factor = flow.factors[question.factor]
@@ -611,23 +639,52 @@ def _claimed(flow: Flow, call: Call, books: Books, event: Answered, now_ms: int)
     found = event.found
     if found is None:
         return _missed(flow, call, books, Question(event.nonce), "mistyped", now_ms)
-    trusted = found.trusted and call.attested and flow.locks.trusted_lane
-    lane = call.caller.value if trusted and call.caller.kind is AddressKind.PHONE else lockout.POOL
-    call = replace(
-        call,
-        account=found.account,
-        known=found.known,
-        ref=found.ref,
-        enrolled=found.enrolled,
-        lane=lane,
-        question=None,
-        misses=0,
-    )
+    call = claim(flow, call, found)
     entry = _entry(
         call, "account_claimed", now_ms, "known" if found.known else "unknown", lane=_lane_name(call)
     )
     turn = _proceed(flow, call, books, event.nonce, now_ms)
     return replace(turn, entries=(entry, *turn.entries))
+
+
+def keyed(flow: Flow, call: Call, digits: str | None) -> Keyed:
+    """How the keys look to the question that is open: the only thing of them that a decision rests on."""
+    question = call.question
+    if question is None or not digits:
+        return Keyed.NOTHING
+    if not digits.strip("*"):
+        return Keyed.REPEAT
+    digits = digits.removesuffix("#")
+    if not (digits.isascii() and digits.isdigit()):
+        return Keyed.MISFIT
+    if question.factor:
+        fits = len(digits) == flow.factors[question.factor].digits
+    else:
+        fits = flow.identify.digits_min <= len(digits) <= flow.identify.digits_max
+        fits = fits or (digits == KNOWN_NUMBER_KEY and offers_number(flow, call))
+    return Keyed.FITTING if fits else Keyed.MISFIT
+
+
+def offers_number(flow: Flow, call: Call) -> bool:
+    """Whether the account of the caller's number is offered: to every caller with a number, known or not."""
+    return flow.identify.offer_known_number and call.caller.kind is AddressKind.PHONE
+
+
+def claim(flow: Flow, call: Call, found: Found) -> Call:
+    """The call, speaking for `found` from now on: whatever another account proved in it is gone."""
+    trusted = found.trusted and call.attested and flow.locks.trusted_lane
+    return replace(
+        call,
+        account=found.account,
+        known=found.known,
+        ref=found.ref,
+        enrolled=found.enrolled,
+        lane=call.caller.value if trusted and call.caller.kind is AddressKind.PHONE else lockout.POOL,
+        proofs=(),
+        sent=(),
+        question=None,
+        misses=0,
+    )
 
 
 def _judged(flow: Flow, call: Call, books: Books, event: Judged, now_ms: int) -> Step:
@@ -722,7 +779,14 @@ def _replied(call: Call, books: Books, cut: Cut | None) -> Step:
     if cut is None:
         return Step(replace(call, pending=None), books, Rest())
     pending = Pending(
-        What.TRANSFER, cut.demands, cut.held, call.turn + 1, cut.nonce, cut.queues, cut.carriers
+        What.TRANSFER,
+        cut.demands,
+        cut.held,
+        call.turn + 1,
+        cut.nonce,
+        cut.queues,
+        cut.carriers,
+        cut.whispers,
     )
     return Step(replace(call, pending=pending), books, Rest())
 

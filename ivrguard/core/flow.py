@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from ivrguard.core.assurance import Expression, Kind, categories, factors_of, least
+from ivrguard.core.assurance import AllOf, AnyOf, Expression, Kind, categories, factors_of, least, plan
 from ivrguard.core.lockout import Rule as Lockout
-from ivrguard.core.rules import Demand, Rule, glob
+from ivrguard.core.rules import Demand, Rule, glob, name_glob
 
 Place = tuple[str | int, ...]
 
@@ -21,6 +21,9 @@ PIN_DIGITS_NIST = 8
 CODE_DIGITS_MIN = 6
 CODE_VALID_S_MAX = 600
 """NIST SP 800-63B-4, 3.1.3: out-of-band codes of at least 6 digits, at most 10 minutes."""
+
+WITHIN_S_MIN = 30
+"""A caller needs about this long to answer: a proof that counts for less is gone before the next one is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,20 @@ PROMPTS: tuple[str, ...] = (
     "sms_text",
     "sms_warning",
 )
-"""Every prompt that a catalogue must have; `{digits}`, `{intent}`, `{code}` are filled in where it says."""
+"""Every prompt that a catalogue must have. `intent.NAME` may be added: an intent as it is spoken."""
+
+PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {
+    "pin": ("digits",),
+    "sms_code": ("digits", "intent"),
+    "totp": ("digits",),
+    "whisper": ("code",),
+    "sms_text": ("code", "intent"),
+    "sms_warning": ("intent",),
+}
+"""What is filled in where, by prompt: `{digits}` how many keys, `{intent}` as spoken, `{code}`."""
+
+PLACEHOLDERS_NEEDED: Mapping[str, str] = {"whisper": "code", "sms_text": "code"}
+"""Prompts that are of no use without one of them."""
 
 
 def did_you_mean(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
@@ -143,6 +159,7 @@ def did_you_mean(name: str, known: Mapping[str, object] | tuple[str, ...]) -> st
 def check(flow: Flow) -> tuple[Finding, ...]:
     """Every fault and doubt of the flow, in the order of the file."""
     return (
+        *_check_identify(flow),
         *_check_factors(flow),
         *_check_levels(flow),
         *_check_rules(flow),
@@ -151,13 +168,31 @@ def check(flow: Flow) -> tuple[Finding, ...]:
     )
 
 
+def _check_identify(flow: Flow) -> Iterator[Finding]:
+    if flow.identify.digits_min > flow.identify.digits_max:
+        yield Finding(
+            ("identify", "digits"), "`min` is more than `max`: no number of keys would do; swap them"
+        )
+
+
 def _check_factors(flow: Flow) -> Iterator[Finding]:
     if not flow.factors:
         yield Finding(
-            ("factors",), "there is no factor: nothing can be proved; add one, such as `pin: {kind: pin}`"
+            ("factors",),
+            "there is no factor: nothing can be proved; add one, such as `pin: {kind: pin, digits: 8}`",
         )
+    named = frozenset[str]().union(*map(factors_of, flow.levels.values()))
+    first: dict[Kind, str] = {}
     for name, factor in flow.factors.items():
         place = ("factors", name)
+        if first.setdefault(factor.kind, name) != name:
+            yield Finding(
+                (*place, "kind"),
+                f"'{first[factor.kind]}' is of this kind already: the same secret would count as two factors "
+                "and be guessed at twice as often; take one out",
+            )
+        if name not in named:
+            yield Finding(place, "no level uses this factor; name it in one, or take it out", error=False)
         match factor.kind:
             case Kind.PIN if factor.digits < PIN_DIGITS_MIN:
                 yield Finding(
@@ -185,12 +220,12 @@ def _check_factors(flow: Flow) -> Iterator[Finding]:
 def _check_levels(flow: Flow) -> Iterator[Finding]:
     kinds = flow.kinds()
     for name, expression in flow.levels.items():
-        for factor in sorted(factors_of(expression) - flow.factors.keys()):
-            yield Finding(
-                ("levels", name), f"there is no factor '{factor}'{did_you_mean(factor, flow.factors)}"
-            )
-        known = factors_of(expression) <= flow.factors.keys()
-        if known and least(expression) > 1 and any(len(way) < 2 for way in categories(expression, kinds)):
+        yield from _dangling(flow, expression, ("levels", name))
+        if not factors_of(expression) <= flow.factors.keys() or len(set(kinds.values())) < len(kinds):
+            continue  # reported already; what follows tries every choice of factors, so they must be few
+        if plan(expression, frozenset(), factors_of(expression)) is None:
+            yield Finding(("levels", name), "nobody can reach this level; name a factor in each part of it")
+        if least(expression) > 1 and any(len(way) < 2 for way in categories(expression, kinds)):
             yield Finding(
                 ("levels", name),
                 "two factors here can both be of one category (something known, something held); "
@@ -200,8 +235,11 @@ def _check_levels(flow: Flow) -> Iterator[Finding]:
     named = {demand.require for demand, _ in _demands(flow)} | {
         demand.reverify for demand, _ in _demands(flow)
     }
-    for name in flow.levels.keys() - named:
-        yield Finding(("levels", name), "no rule uses this level", error=False)
+    for name in flow.levels:
+        if name not in named:
+            yield Finding(
+                ("levels", name), "no rule uses this level; name it in one, or take it out", error=False
+            )
 
 
 def _demands(flow: Flow) -> Iterator[tuple[Demand, Place]]:
@@ -210,24 +248,63 @@ def _demands(flow: Flow) -> Iterator[tuple[Demand, Place]]:
     yield flow.default, ("default",)
 
 
-def _check_rules(flow: Flow) -> Iterator[Finding]:
+def _dangling(flow: Flow, expression: Expression, place: Place) -> Iterator[Finding]:
+    match expression:
+        case AnyOf(of):
+            for position, member in enumerate(of):
+                yield from _dangling(flow, member, (*place, "any", position))
+        case AllOf(of):
+            for position, member in enumerate(of):
+                yield from _dangling(flow, member, (*place, "all", position))
+        case str(factor) if factor not in flow.factors:
+            yield Finding(place, f"there is no factor '{factor}'{did_you_mean(factor, flow.factors)}")
+        case _:
+            pass
+
+
+def _check_demands(flow: Flow) -> Iterator[Finding]:
     for demand, place in _demands(flow):
         for key, level in (("require", demand.require), ("reverify", demand.reverify)):
-            if level is not None and level not in flow.levels:
-                yield Finding((*place, key), f"there is no level '{level}'{did_you_mean(level, flow.levels)}")
+            if level is None or level in flow.levels:
+                continue
+            mend = did_you_mean(level, flow.levels)
+            if level in flow.factors:
+                mend = f"; '{level}' is a factor: add a level made of it, such as `only_{level}: {{any: [{level}]}}`"
+            yield Finding((*place, key), f"there is no level '{level}'{mend}")
+        if demand.within_s is not None and demand.within_s < WITHIN_S_MIN:
+            yield Finding(
+                (*place, "within"),
+                f"{demand.within_s}s is over before a caller has answered: he would be asked again and again; "
+                f"use {WITHIN_S_MIN}s or more",
+            )
+        if demand.reverify is None:
+            continue
+        if place == ("default",) or flow.rules[int(place[1])].transfer is None:
+            yield Finding(
+                (*place, "reverify"),
+                "only a transfer can want a fresh proof (each request would ask anew); "
+                "move it to a rule with `transfer`",
+            )
+        elif demand.require is None:
+            yield Finding(
+                (*place, "reverify"), "a transfer open to anyone asks for nothing; write `require` too"
+            )
+
+
+def _check_rules(flow: Flow) -> Iterator[Finding]:
+    yield from _check_demands(flow)
     if flow.default.require is None:
         yield Finding(
             ("default",), "whatever no rule names is open to anyone; require a level here", error=False
         )
     for position, rule in enumerate(flow.rules):
-        for earlier_position, earlier in enumerate(flow.rules[:position]):
-            if shadows(earlier, rule):
-                yield Finding(
-                    ("rules", position),
-                    f"this rule can never apply: rules[{earlier_position}] matches everything that it matches; "
-                    "move it up or take it out",
-                )
-                break
+        hidden_by = next((at for at in range(position) if shadows(flow.rules[at], rule)), None)
+        if hidden_by is not None:
+            yield Finding(
+                ("rules", position),
+                f"this rule can never apply: rules[{hidden_by}] matches everything that it matches; "
+                "move it up or take it out",
+            )
     if not any(rule.transfer is not None for rule in flow.rules):
         yield Finding(
             ("rules",),
@@ -243,12 +320,13 @@ def shadows(earlier: Rule, later: Rule) -> bool:
         return False
     if earlier.transfer is not None and later.transfer is not None:
         pairs = ((earlier.transfer.kind, later.transfer.kind), (earlier.transfer.value, later.transfer.value))
-        if not all(wide in ("*", "**") or _covers(wide, narrow) for wide, narrow in pairs):
+        if not all(_covers_name(wide, narrow) for wide, narrow in pairs):
             return False
     globs = (
-        (earlier.path, later.path),
+        # Every visit has a path, from the root, and a number dialled; few have digits.
+        (earlier.path, later.path or "/**"),
         (earlier.digits, later.digits),
-        (earlier.dialled, later.dialled),
+        (earlier.dialled, later.dialled or "**"),
     )
     return (
         all(_covers(wide, narrow) for wide, narrow in globs)
@@ -258,15 +336,24 @@ def shadows(earlier: Rule, later: Rule) -> bool:
 
 
 def _covers(wide: str | None, narrow: str | None) -> bool:
-    """Whether glob `wide` matches all that `narrow` does. Says no where it cannot tell."""
-    if wide is None or wide in {narrow, "**"}:
+    """Whether glob `wide` matches all that `narrow` does (None: anything or nothing). No where it cannot tell."""
+    if wide is None or wide == narrow:
         return True
     if narrow is None:
         return False
+    if wide == "**":
+        return True
     if "*" not in narrow and "?" not in narrow:
         return glob(wide).fullmatch(narrow) is not None
     stem = wide.removesuffix("/**")
     return stem != wide and not set("*?") & set(stem) and (narrow == stem or narrow.startswith(stem + "/"))
+
+
+def _covers_name(wide: str, narrow: str) -> bool:
+    """The same for globs of names."""
+    if set(wide) == {"*"} or wide == narrow:
+        return True
+    return not set("*?") & set(narrow) and name_glob(wide).fullmatch(narrow) is not None
 
 
 def _check_locks(flow: Flow) -> Iterator[Finding]:
@@ -277,11 +364,15 @@ def _check_locks(flow: Flow) -> Iterator[Finding]:
             "NIST SP 800-63B-4, 3.2.2 allows at most 100 failures in a row",
             error=False,
         )
+    if flow.locks.caller_number is None:
+        yield Finding(
+            ("lockout", "caller_number"), "one number may guess at account after account", error=False
+        )
     for name, rule in (("lockout", account), ("caller_number", flow.locks.caller_number)):
         if rule is None:
             continue
         place: Place = ("lockout",) if name == "lockout" else ("lockout", name)
-        if min(rule.lock_s) == 0:
+        if min(rule.lock_s, default=0) == 0:
             yield Finding((*place, "lock"), "a lock of no time is none; write a duration such as 30m")
         if list(rule.lock_s) != sorted(rule.lock_s):
             yield Finding((*place, "lock"), "a further lock is shorter than the one before it", error=False)
@@ -291,3 +382,11 @@ def _check_prompts(flow: Flow) -> Iterator[Finding]:
     for key in PROMPTS:
         if key not in flow.prompts:
             yield Finding(("language",), f"prompts/{flow.language}.yaml has no '{key}'; add it")
+    for demand, place in _demands(flow):
+        if demand.intent and f"intent.{demand.intent}" not in flow.prompts:
+            yield Finding(
+                (*place, "intent"),
+                f"prompts/{flow.language}.yaml has no 'intent.{demand.intent}': "
+                f"a caller would hear the bare word; add it",
+                error=False,
+            )

@@ -38,6 +38,7 @@ class Leg:
     One hand-over. `queues`: the targets it may be redeemed for. `carriers`: how the token travels.
 
     `acr`, `amr`, `auth_ms`: what was proved at the transfer. `agent`: who redeemed it, when (`redeemed_ms`).
+    `whispers`: per target the guard's link to the IVR's own whisper, which comes after the code.
     """
 
     id: str
@@ -53,6 +54,15 @@ class Leg:
     expires_ms: int
     redeemed_ms: int | None = None
     agent: str = ""
+    whispers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """What a presented token names: its leg, and until when the name is taken."""
+
+    leg: str
+    expires_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +120,12 @@ class Holder:
 def mint(
     flow: Flow,
     holder: Holder,
+    *,
+    leg_id: str,
     queues: tuple[str, ...],
     carriers: tuple[str, ...],
+    whispers: tuple[tuple[str, str], ...],
     intent: str,
-    leg_id: str,
     now_ms: int,
 ) -> Leg:
     """A new leg for a transfer of the call: what it has proved by now, for these queues."""
@@ -123,6 +135,7 @@ def mint(
         account=holder.account,
         queues=queues,
         carriers=carriers,
+        whispers=whispers,
         intent=intent,
         acr=reached(flow.levels, holder.proofs, Freshness(), now_ms),
         amr=amr(holder.proofs, Freshness(), now_ms),

@@ -20,6 +20,23 @@ from enum import StrEnum
 from functools import lru_cache
 
 PATTERNS_CACHED_MAX = 4_096
+TARGET_KINDS = (
+    "number",
+    "client",
+    "sip",
+    "conference",
+    "queue",
+    "whatsapp",
+    "application",
+    "sim",
+    "enqueue",
+    "workflow",
+    "refer",
+    "conversation",
+    "room",
+)
+"""What a call can be handed to: the nouns of `<Dial>`, then `<Enqueue>`, `<Refer>` and `<Connect>`'s."""
+
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -28,8 +45,7 @@ class Target:
     """
     Where a transfer leads: `kind` is the noun's name in lower case, `value` what it names.
 
-    Kinds: number client sip conference queue whatsapp application sim enqueue workflow refer
-    conversation room.
+    `TARGET_KINDS` are all there are.
     """
 
     kind: str
@@ -88,8 +104,8 @@ class Rule:
     """
     Conditions and the demand where they all hold.
 
-    `path`, `digits`, `dialled` are globs (`*` within a path segment, `**` across, `?` one character);
-    `transfer` is a pair of globs over kind and value.
+    `path`, `digits`, `dialled` are globs of paths (see `glob`); `transfer` is a pair of globs of names
+    (see `name_glob`) over kind and value.
     """
 
     demand: Demand
@@ -116,20 +132,35 @@ class Visit:
 
 @lru_cache(maxsize=PATTERNS_CACHED_MAX)
 def glob(pattern: str) -> re.Pattern[str]:
-    """The glob as a regular expression; `/**` at the end also matches the path itself."""
+    """
+    The glob of a path as a regular expression: `*` within a segment, `**` across, `?` one character.
+
+    `/**` at the end also matches the path itself, and `/**/` a single slash, as in every tool that knows
+    `**`: an admin who protects `/wire/**/confirm` means `/wire/confirm` too.
+    """
     out: list[str] = []
     rest = pattern
     while rest:
         if rest == "/**":
             out.append("(?:/.*)?")
             break
-        if rest.startswith("**"):
+        if rest.startswith("/**/"):
+            out.append("/(?:.*/)?")
+            rest = rest[4:]
+        elif rest.startswith("**"):
             out.append(".*")
             rest = rest[2:]
         else:
             out.append({"*": "[^/]*", "?": "[^/]"}.get(rest[0], re.escape(rest[0])))
             rest = rest[1:]
     return re.compile("".join(out), re.DOTALL)
+
+
+@lru_cache(maxsize=PATTERNS_CACHED_MAX)
+def name_glob(pattern: str) -> re.Pattern[str]:
+    """The glob of a name as a regular expression. A name is not a path: `*` matches slashes too."""
+    wild = {"*": ".*", "?": "."}
+    return re.compile("".join(wild.get(sign) or re.escape(sign) for sign in pattern), re.DOTALL)
 
 
 def _matches(pattern: str | None, value: str | None) -> bool:
@@ -141,10 +172,8 @@ def miss(rule: Rule, visit: Visit) -> str | None:
     if (rule.transfer is None) != (visit.transfer is None):
         return "transfer"
     if rule.transfer is not None and visit.transfer is not None:
-        kind, value = rule.transfer.kind, rule.transfer.value
-        # A name is not a path: here `*` matches everything, slashes too.
-        wide = value.replace("**", "*").replace("*", "**")
-        if not (_matches(kind, visit.transfer.kind) and _matches(wide, visit.transfer.value)):
+        kind, value = name_glob(rule.transfer.kind), name_glob(rule.transfer.value)
+        if kind.fullmatch(visit.transfer.kind) is None or value.fullmatch(visit.transfer.value) is None:
             return "transfer"
     conditions = (
         ("path", _matches(rule.path, visit.path)),
@@ -166,19 +195,21 @@ def decide(rules: Sequence[Rule], default: Demand, visit: Visit) -> tuple[Demand
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One rule in an explanation: its position (None: the default), hit or not, and what did not hold."""
+    """One rule in an explanation: its position (None: the default), hit or not, why, and what it would ask."""
 
     position: int | None
     hit: bool
     why: str
+    demand: Demand
 
 
 def explain(rules: Sequence[Rule], default: Demand, visit: Visit) -> tuple[Row, ...]:
-    """A row per rule up to the one that decides, then the default if none did."""
+    """A row per rule up to the one that decides, then the default if none did: the last row is the decision."""
     rows: list[Row] = []
     for position, rule in enumerate(rules):
         missed = miss(rule, visit)
-        rows.append(Row(position, missed is None, "every condition holds" if missed is None else missed))
+        why = "every condition holds" if missed is None else missed
+        rows.append(Row(position, missed is None, why, rule.demand))
         if missed is None:
             return tuple(rows)
-    return (*rows, Row(None, default == decide(rules, default, visit)[0], "no rule matched"))
+    return (*rows, Row(None, hit=True, why="no rule matched", demand=default))

@@ -1,0 +1,282 @@
+"""
+The guard: read, step, do, remember. The one place where the floors meet.
+
+The laws of this package:
+
+1. It decides nothing. What is decided is decided by `core.call.step` and `core.handoff.redeem`, inside the
+   store's `amend`: a decision, the state it belongs to and its record are one act.
+2. It does the move that came out (webhook.py); what the world answers goes back in as the next event.
+3. A fault lets nothing through: the caller gets an apology in TwiML, and the log gets the reason.
+4. Webhooks of one call are answered one after the other; one that came before gets the answer it got then.
+5. Digits live here for one webhook. What must wait longer is sealed first.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from ivrguard import log
+from ivrguard.core import call as calls
+from ivrguard.core.audit import Entry
+from ivrguard.core.call import Call
+from ivrguard.core.caller import attested_a
+from ivrguard.core.errors import Fault, StoreFault, UpstreamFault
+from ivrguard.core.handoff import Desk
+from ivrguard.guard import books
+from ivrguard.guard import desk as desks
+from ivrguard.guard.background import Background
+from ivrguard.guard.webhook import Answer, Conflict, Hook, Webhook, incoming, neutral, words
+from ivrguard.guard.world import Flows, Mounted, World
+from ivrguard.ports import Change, Put, Reply, Request
+from ivrguard.telephony import document, twiml
+from ivrguard.telephony.delivery import Delivery
+from ivrguard.telephony.links import Inward, Kind, Refused
+
+__all__ = ["Answer", "Flows", "Guard", "Hook", "Mounted", "World"]
+
+CONFLICTS_MAX = 5
+UNFINISHED_POLLS_MAX = 16
+UNFINISHED_POLL_S = 0.25
+"""How long a webhook waits for another node that is answering the same one: 4 s of Twilio's 15."""
+
+PASS_DEADLINE_S = 8.0
+WHISPER_TIMES = 2
+
+logger = log.get()
+
+
+@dataclass(slots=True)
+class _Line:
+    """The lock of one call on this node, and how many hold or want it."""
+
+    lock: asyncio.Lock
+    users: int = 0
+
+
+class Guard:
+    """Answers the webhooks of calls and redeems tokens."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._lines: dict[str, _Line] = {}
+        self._background = Background()
+
+    async def drain(self) -> None:
+        """Wait for the messages that are on their way."""
+        await self._background.drain()
+
+    # ── the caller's leg ─────────────────────────────────────────────────────────────────────────────────
+
+    async def voice(self, hook: Hook) -> Answer:
+        """The answer to one webhook of a caller's leg. A fault becomes an apology, never an exception."""
+        try:
+            async with self._line(hook.delivery.call_sid):
+                return await self._voice(hook)
+        except Refused as refused:
+            logger.error("document_refused", reason=refused.reason, detail=refused.detail)
+            return Answer(self.apology(hook.delivery), "upstream_refused")
+        except Fault as fault:
+            logger.error("fault", reason=fault.reason, detail=str(fault))
+            return Answer(self.apology(hook.delivery), f"fault_{fault.reason}")
+
+    def apology(self, delivery: Delivery | None = None) -> bytes:
+        """Words for a caller when something is down: in the flow's language when we know which flow."""
+        flows = self.world.flows
+        mounted = flows.dialled(delivery.dialled) if delivery else None
+        return words(mounted or flows.first(), "unavailable")
+
+    @asynccontextmanager
+    async def _line(self, sid: str) -> AsyncIterator[None]:
+        line = self._lines.setdefault(sid, _Line(asyncio.Lock()))
+        line.users += 1
+        try:
+            async with line.lock:
+                yield
+        finally:
+            line.users -= 1
+            if not line.users:
+                del self._lines[sid]
+
+    async def _voice(self, hook: Hook) -> Answer:
+        for _ in range(CONFLICTS_MAX):
+            try:
+                return await self._once(hook)
+            except Conflict:
+                continue
+        raise StoreFault("a call kept changing under a webhook: two nodes answer it at once, again and again")
+
+    async def _once(self, hook: Hook) -> Answer:
+        flows = self.world.flows
+        stored = await self.world.store.read(books.call_key(hook.delivery.call_sid))
+        mounted = flows.of(stored) if stored is not None else flows.dialled(hook.delivery.dialled)
+        if mounted is None:
+            logger.error("no_flow", hint="no flow has this number or name: see `numbers` in the flow files")
+            return Answer(words(flows.first(), "not_in_service"), "not_in_service")
+        call = stored if stored is not None else self._new_call(hook, mounted)
+        if hook.delivery.child or hook.delivery.account_sid != call.account_sid:
+            logger.error("not_the_callers_leg", reason="child" if hook.delivery.child else "account")
+            return Answer(words(mounted, "refused"), "not_the_callers_leg")
+        if stored is None and hook.nonce is not None:
+            return Answer(neutral(), "stale")
+        inward = None if hook.nonce is not None else mounted.links.inward(hook.target)
+        if inward is not None and inward.kind is Kind.Q:
+            return await self._pass_on(hook, mounted, inward, Kind.Q)
+        if inward is not None and inward.kind is not Kind.T:
+            raise Refused("link.mac", "not a link for a caller's leg")
+        webhook = Webhook(
+            self.world, self._background, hook, mounted, call, inward=inward, new=stored is None
+        )
+        match calls.admit(call, hook.fingerprint, inward.turn if inward is not None else call.turn):
+            case calls.Admission.FRESH:
+                return await webhook.run(again=False)
+            case calls.Admission.REPEATED:
+                return self._as_before(call)
+            case calls.Admission.STALE:
+                return Answer(neutral(), "stale")
+            case calls.Admission.UNFINISHED:
+                return await self._finished_elsewhere(call) or await webhook.run(again=True)
+
+    def _as_before(self, call: Call) -> Answer:
+        assert call.last is not None
+        return Answer(self.world.keys.unseal(call.last.answer, f"answer/{call.sid}"), "repeated")
+
+    async def _finished_elsewhere(self, call: Call) -> Answer | None:
+        """Another node is answering this very webhook, or died doing so: its answer, or None to do it again."""
+        assert call.last is not None
+        if call.last.node == self.world.node:  # this node's line is free: whoever began it is gone
+            return None
+        for _ in range(UNFINISHED_POLLS_MAX):
+            await asyncio.sleep(UNFINISHED_POLL_S)
+            now = await self.world.store.read(books.call_key(call.sid))
+            if now is None or now.turn != call.turn:
+                raise Conflict
+            if now.last is not None and now.last.answer:
+                return self._as_before(now)
+        return None
+
+    def _new_call(self, hook: Hook, mounted: Mounted) -> Call:
+        delivery = hook.delivery
+        return Call(
+            sid=delivery.call_sid,
+            account_sid=delivery.account_sid,
+            flow=mounted.flow.name,
+            version=mounted.flow.version,
+            caller=delivery.caller,
+            dialled=delivery.dialled,
+            attested=attested_a(delivery.stir_verstat),
+            began_ms=self.world.clock(),
+        )
+
+    # ── other ears ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def whisper(self, leg_id: str, delivery: Delivery) -> Answer:
+        """The code of a transfer, said to the agent's leg before the two are joined; then the IVR's own."""
+        try:
+            leg = await self.world.store.read(books.leg_key(leg_id))
+            if leg is None or delivery.parent_call_sid != leg.call or leg.redeemed_ms is not None:
+                return Answer(neutral(), "stale")
+            code = await self._whispered_code(leg_id)
+            call = await self.world.store.read(books.call_key(leg.call))
+            mounted = self.world.flows.of(call) if call is not None else None
+        except Fault as fault:
+            logger.error("fault", reason=fault.reason, detail=str(fault))
+            return Answer(twiml.response(), f"fault_{fault.reason}")
+        if mounted is None or code is None:
+            return Answer(twiml.response(), "stale")
+        flow = mounted.flow
+        text = flow.prompts["whisper"].format(code=twiml.digit_by_digit(code))
+        said = [twiml.say(text, language=flow.language, voice=flow.voice)] * WHISPER_TIMES
+        own = [twiml.redirect(url) for number, url in leg.whispers if number == delivery.to]
+        return Answer(twiml.response(*said, *own), "whisper")
+
+    async def _whispered_code(self, leg_id: str) -> str | None:
+        for nth in range(books.CODES_TRIED_MAX):
+            code = books.code_of(self.world.keys, leg_id, nth)
+            name = books.alias_key(self.world.keys, code)
+            assert name is not None
+            alias = await self.world.store.read(name)
+            if alias is not None and alias.leg == leg_id:
+                return code
+        return None
+
+    async def callee(self, hook: Hook) -> Answer:
+        """A whisper of the IVR's own, on the callee's leg: passed on ungated, unless a caller's leg asks for it."""
+        try:
+            stored = await self.world.store.read(books.call_key(hook.delivery.call_sid))
+            if stored is not None:
+                return Answer(words(self.world.flows.of(stored), "refused"), "not_the_callees_leg")
+            for mounted in self.world.flows.all():
+                inward = mounted.links.inward_or_none(hook.target)
+                if inward is not None and inward.kind is Kind.W:
+                    return await self._pass_on(hook, mounted, inward, Kind.W)
+        except Refused as refused:
+            logger.error("document_refused", reason=refused.reason, detail=refused.detail)
+        except Fault as fault:
+            logger.error("fault", reason=fault.reason, detail=str(fault))
+        return Answer(twiml.response(), "callee_refused")
+
+    async def _pass_on(self, hook: Hook, mounted: Mounted, inward: Inward, leg: Kind) -> Answer:
+        """A document for other ears: rewritten like any, and without transfers."""
+        reply = await self._fetch(incoming(hook, inward))
+        read = document.read(reply.body, reply.content_type, reply.url)
+        written = read.write(mounted.links, turn=inward.turn or 0, leg=leg)
+        return Answer(written, "passed_on")
+
+    async def _fetch(self, request: Request) -> Reply:
+        reply = await self.world.ivr.fetch(request, assertion="", cookies="", deadline_s=PASS_DEADLINE_S)
+        if not 200 <= reply.status < 300:
+            raise UpstreamFault(f"the IVR answered {reply.status}")
+        return reply
+
+    async def notice(self, target: str, request: Request) -> None:
+        """
+        A status callback of the IVR's own: passed on, its reply thrown away.
+
+        `request` holds everything but the URL, which the link names. A failure is logged, never answered.
+        """
+        try:
+            for mounted in self.world.flows.all():
+                inward = mounted.links.inward_or_none(target)
+                if inward is not None and inward.kind is Kind.S:
+                    await self._fetch(
+                        replace(request, url=inward.url, method=inward.method or request.method)
+                    )
+                    return
+            logger.error("notice_refused", reason="link.mac")
+        except Fault as fault:
+            logger.error("notice_lost", reason=fault.reason, detail=str(fault))
+
+    def media(self, target: str) -> str | None:
+        """The IVR's URL of a media link, or None if the link is not one of ours."""
+        for mounted in self.world.flows.all():
+            inward = mounted.links.inward_or_none(target)
+            if inward is not None and inward.kind is Kind.M:
+                return inward.url
+        return None
+
+    async def status(self, delivery: Delivery) -> None:
+        """The call's own status callback: a call that is over has no tokens any more."""
+        if not delivery.over:
+            return
+        key, now = books.call_key(delivery.call_sid), self.world.clock()
+
+        def change(values: books.Values) -> Change[None]:
+            call = values[key]
+            if not isinstance(call, Call) or call.ended_ms is not None:
+                return Change(None)
+            over = replace(call, ended_ms=now)
+            entry = Entry(now, "session_ended", call.sid, call.ref, delivery.call_status)
+            return Change(None, (Put(key, over, now + books.CALL_KEPT_S * 1000, call.began_ms),), (entry,))
+
+        await self.world.store.amend([key], change)
+
+    # ── the agent's desk ─────────────────────────────────────────────────────────────────────────────────
+
+    async def desk(self, key: str) -> Desk | None:
+        """The desk that has this key, or None. Raises `Fault` when the store cannot say."""
+        return await desks.desk_of(self.world, key)
+
+    async def redeem(self, desk: Desk, presented: str, call_sid: str | None) -> desks.Receipt | None:
+        """A receipt for a token, once; None for every token that is no good. Raises `Fault` as above."""
+        return await desks.redeem(self.world, desk, presented, call_sid)

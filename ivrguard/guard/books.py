@@ -1,0 +1,185 @@
+"""
+Which values one turn of a call reads and writes, and how they become `Books` and back.
+
+The laws of this file: one turn is one `amend` over all of them; what did not change is not written; an
+unknown account's ledgers may be swept when they no longer matter, a known one's never are.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+
+from ivrguard.core import lockout
+from ivrguard.core.call import Books, Call, ledger_ids, number_ledger_id
+from ivrguard.core.flow import Flow
+from ivrguard.core.handoff import CODE_DIGITS, Alias, Desk, Leg
+from ivrguard.ports import Key, Keys, Put
+
+CALL_KEPT_S = 24 * 3600
+TRUST_KEPT_S = 400 * 24 * 3600
+SPENT_KEPT_S = 24 * 3600
+SENDS_KEPT_S = 24 * 3600
+
+TOKEN_CHARACTERS = 26
+CODES_TRIED_MAX = 3
+"""Whisper codes are short, so two legs may draw the same: so many are tried for a leg."""
+
+_BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+Values = Mapping[Key[object], object | None]
+
+
+def call_key(sid: str) -> Key[Call]:
+    """The one value of a call."""
+    return Key("call", sid)
+
+
+def ledger_key(name: str) -> Key[lockout.Ledger]:
+    """A ledger by the id that core gives it."""
+    return Key("ledger", name)
+
+
+def trust_key(account: str, number: str) -> Key[int]:
+    """When this number answered right on this account, if ever."""
+    return Key("trust", f"{account}/{number}")
+
+
+def sends_key(account: str) -> Key[tuple[int, ...]]:
+    """When codes were sent to this account."""
+    return Key("sends", account)
+
+
+def spent_key(account: str) -> Key[int]:
+    """The last TOTP step used by this account."""
+    return Key("spent", account)
+
+
+def leg_key(leg: str) -> Key[Leg]:
+    """A hand-over."""
+    return Key("leg", leg)
+
+
+def desk_key(secret: str) -> Key[Desk]:
+    """An agent's desk by the digest of its key; the key itself is not kept."""
+    return Key("desk", hashlib.sha256(secret.encode()).hexdigest())
+
+
+def alias_key(keys: Keys, presented: str) -> Key[Alias] | None:
+    """
+    The name under which a token, a whisper code or a CallSid is filed; None if it has no such form.
+
+    Only digests are kept: a plain one for a token (128 bits), a keyed one for a code (27 bits).
+    """
+    if presented.startswith("CA"):
+        return Key("alias", f"call:{presented}")
+    token = presented.upper()
+    if len(token) == TOKEN_CHARACTERS and set(token) <= set(_BASE32):
+        return Key("alias", f"token:{hashlib.sha256(token.encode()).hexdigest()}")
+    if len(token) == CODE_DIGITS and token.isascii() and token.isdigit():
+        return Key("alias", f"code:{keys.pseudonym('code', token)}")
+    return None
+
+
+def token_of(keys: Keys, leg: str) -> str:
+    """The token of a leg: 130 bits in Crockford's base 32, derived, so that only its digest need be kept."""
+    number = int.from_bytes(keys.derive("token", leg)[:17])
+    return "".join(_BASE32[(number >> (5 * place)) & 31] for place in range(TOKEN_CHARACTERS))
+
+
+def code_of(keys: Keys, leg: str, nth: int) -> str:
+    """The `nth` whisper code of a leg: 8 digits; 64 bits modulo 10^8 (bias below 2^-37)."""
+    return f"{int.from_bytes(keys.derive('whisper', f'{leg}/{nth}')[:8]) % 10**CODE_DIGITS:0{CODE_DIGITS}d}"
+
+
+def account_keys(flow: Flow, call: Call) -> Iterator[Key[object]]:
+    """What belongs to the account and the number that this call speaks for."""
+    if not call.account:
+        return
+    for name in ledger_ids(flow, call):
+        yield ledger_key(name)
+    yield sends_key(call.account)
+    yield spent_key(call.account)
+    yield trust_key(call.account, call.caller.value)
+
+
+def leg_keys(keys: Keys, call: Call, leg: str) -> Iterator[Key[object]]:
+    """Every name that a leg minted in this turn may take."""
+    yield leg_key(leg)
+    names = [token_of(keys, leg), call.sid, *(code_of(keys, leg, nth) for nth in range(CODES_TRIED_MAX))]
+    for name in names:
+        found = alias_key(keys, name)
+        assert found is not None
+        yield found
+
+
+def books_of(flow: Flow, call: Call, values: Values) -> Books:
+    """The books as the store has them."""
+    if not call.account:
+        return Books()
+    ledgers: dict[str, lockout.Ledger] = {}
+    for name in ledger_ids(flow, call):
+        found = values.get(ledger_key(name))
+        if isinstance(found, lockout.Ledger):
+            ledgers[name] = found
+    sends = values.get(sends_key(call.account))
+    spent = values.get(spent_key(call.account))
+    trusted = values.get(trust_key(call.account, call.caller.value)) is not None
+    return Books(
+        ledgers,
+        sends if isinstance(sends, tuple) else (),
+        spent if isinstance(spent, int) else -1,
+        trusted,
+    )
+
+
+def puts_of(flow: Flow, call: Call, before: Books, after: Books, now_ms: int) -> Iterator[Put]:
+    """What of the books changed."""
+    number = number_ledger_id(call.caller)
+    for name, ledger in after.ledgers.items():
+        if ledger == before.ledgers.get(name):
+            continue
+        rule = flow.locks.caller_number if name == number and flow.locks.caller_number else flow.locks.account
+        standing = lockout.standing(rule, ledger, now_ms)
+        until = standing.until_ms if isinstance(standing, lockout.Locked) else None
+        kept = call.known and name != number
+        yield Put(ledger_key(name), ledger, None if kept else now_ms + rule.horizon_s() * 1000, until)
+    if after.sends != before.sends:
+        yield Put(sends_key(call.account), after.sends, now_ms + SENDS_KEPT_S * 1000)
+    if after.spent != before.spent:
+        yield Put(spent_key(call.account), after.spent, now_ms + SPENT_KEPT_S * 1000)
+    if after.trusted and not before.trusted:
+        key = trust_key(call.account, call.caller.value)
+        yield Put(key, now_ms, now_ms + TRUST_KEPT_S * 1000)
+
+
+def leg_puts(keys: Keys, leg: Leg, values: Values, now_ms: int) -> list[Put] | None:
+    """The leg and its names, as its carriers need them; None if every code drawn for it is taken."""
+    names: list[str] = []
+    if {"task", "parameter", "sip"} & set(leg.carriers):
+        names.append(token_of(keys, leg.id))
+    if "call" in leg.carriers:
+        names.append(leg.call)
+    if "whisper" in leg.carriers:
+        code = free_code(keys, leg, values, now_ms)
+        if code is None:
+            return None
+        names.append(code)
+    kept_ms = leg.expires_ms + CALL_KEPT_S * 1000
+    puts = [Put(leg_key(leg.id), leg, kept_ms)]
+    for name in names:
+        found = alias_key(keys, name)
+        assert found is not None
+        puts.append(Put(found, Alias(leg.id, leg.expires_ms), kept_ms))
+    return puts
+
+
+def free_code(keys: Keys, leg: Leg, values: Values, now_ms: int) -> str | None:
+    """The first code of this leg that no other live leg has."""
+    for nth in range(CODES_TRIED_MAX):
+        code = code_of(keys, leg.id, nth)
+        found = alias_key(keys, code)
+        assert found is not None
+        taken = values.get(found)
+        if not isinstance(taken, Alias) or taken.leg == leg.id or taken.expires_ms <= now_ms:
+            return code
+    return None

@@ -1,0 +1,118 @@
+"""
+The agent's desk: a token for a receipt, once.
+
+The law of this file: leg, call, ledgers and record change in one act, and everyone who presents something
+bad gets the same answer (None), whatever was wrong with it.
+"""
+
+from dataclasses import dataclass, field
+
+from ivrguard.core import call as calls
+from ivrguard.core import handoff, lockout
+from ivrguard.core.call import Call
+from ivrguard.core.handoff import Desk, Leg
+from ivrguard.guard import books
+from ivrguard.guard.world import Mounted, World
+from ivrguard.ports import Change, Key, Put
+
+Outcome = handoff.Redeemed | handoff.Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """
+    What a desk gets for a token: the signed receipt, and the same in words an agent can read.
+
+    `age_s`: seconds since the last proof. `may`: what the caller may do now, and what still needs a factor.
+    """
+
+    jwt: str = field(repr=False)
+    call_sid: str
+    account: str
+    acr: str
+    amr: tuple[str, ...]
+    age_s: int
+    intent: str
+    may: tuple[handoff.May, ...]
+
+
+async def desk_of(world: World, secret: str) -> Desk | None:
+    """The desk that has this key; None if there is none or it was revoked."""
+    desk = await world.store.read(books.desk_key(secret))
+    return desk if desk is not None and desk.revoked_ms is None else None
+
+
+async def redeem(world: World, desk: Desk, presented: str, call_sid: str | None) -> Receipt | None:
+    """Spend what was presented (a token, a whisper code, or the CallSid of a call in a plain queue)."""
+    name = books.alias_key(world.keys, presented)
+    alias = await world.store.read(name) if name is not None else None
+    leg = await world.store.read(books.leg_key(alias.leg)) if alias is not None else None
+    call = await world.store.read(books.call_key(leg.call)) if leg is not None else None
+    mounted = world.flows.of(call) if call is not None else None
+    outcome = await _amend(world, desk, leg, call, mounted, call_sid)
+    if isinstance(outcome, handoff.Refused) or call is None or mounted is None:
+        return None
+    return _receipt(world, outcome.leg, call, mounted, desk)
+
+
+async def _amend(
+    world: World,
+    desk: Desk,
+    leg: Leg | None,
+    call: Call | None,
+    mounted: Mounted | None,
+    call_sid: str | None,
+) -> Outcome:
+    ledger_key = books.ledger_key(f"desk/{desk.name}")
+    keys: list[Key[object]] = [ledger_key]
+    if leg is not None and call is not None and mounted is not None:
+        keys += [books.leg_key(leg.id), books.call_key(call.sid), *books.account_keys(mounted.flow, call)]
+    now, attempt = world.clock(), world.nonce()
+
+    def change(values: books.Values) -> Change[Outcome]:
+        ledger = values[ledger_key]
+        ledger = ledger if isinstance(ledger, lockout.Ledger) else lockout.Ledger()
+        counted, allowed = lockout.reserve(handoff.DESK_RULE, ledger, attempt, now)
+        found, holder, locked = None, None, False
+        if leg is not None and call is not None and mounted is not None:
+            fresh, live = values[books.leg_key(leg.id)], values[books.call_key(call.sid)]
+            if isinstance(fresh, Leg) and isinstance(live, Call):
+                found, holder = fresh, calls.holder(live)
+                ledgers = books.books_of(mounted.flow, live, values)
+                locked = calls.locked(mounted.flow, live, ledgers, now)
+        outcome = handoff.redeem(
+            found,
+            holder,
+            desk,
+            call_sid=call_sid,
+            account_locked=locked,
+            desk_locked=not allowed,
+            now_ms=now,
+        )
+        puts: list[Put] = []
+        if isinstance(outcome, handoff.Redeemed):
+            counted = lockout.withdraw(counted, attempt)
+            puts.append(Put(books.leg_key(outcome.leg.id), outcome.leg, now + books.CALL_KEPT_S * 1000))
+        if counted != ledger:
+            expires = now + handoff.DESK_RULE.horizon_s() * 1000
+            puts.append(Put(ledger_key, counted, expires))
+        return Change(outcome, tuple(puts), (outcome.entry,))
+
+    return await world.store.amend(keys, change)
+
+
+def _receipt(world: World, leg: Leg, call: Call, mounted: Mounted, desk: Desk) -> Receipt:
+    now = world.clock()
+    claims = handoff.receipt_claims(
+        leg, issuer=world.issuer, actors=(desk.name,), receipt_id=world.nonce(), now_ms=now
+    )
+    return Receipt(
+        jwt=world.keys.sign(claims, typ="ivrguard-receipt+jwt"),
+        call_sid=leg.call,
+        account=leg.account,
+        acr=str(claims["acr"]),
+        amr=leg.amr,
+        age_s=max(0, now - leg.auth_ms) // 1000,
+        intent=leg.intent,
+        may=handoff.standing(mounted.flow, call.proofs, now),
+    )

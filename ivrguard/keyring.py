@@ -1,0 +1,264 @@
+"""
+The guard's own keys, and everything that is done with them. Implements `ports.Keys`.
+
+1. **One key, one use.** Each purpose gets a key of its own by HKDF-SHA256 (RFC 5869), so that what is made for
+   one purpose cannot be passed off as another's.
+2. **Sealing rotates.** AES-256-GCM with the purpose as associated data; the first sealing key seals, all of
+   them open, and the key's id stands in the text. Nonces are 96 bits of chance, so one key may seal at most
+   2^32 texts (NIST SP 800-38D, 8.3): at a hundred a second, put a new key first once a year.
+3. **Naming does not rotate.** Pseudonyms must stay the same for years, and a code, a MAC or a token must not
+   die in the minutes around a rotation. Both come from a naming key that is configured apart from the others
+   and kept for as long as the records are; a new one is a new start: old records then name other people.
+4. **One algorithm for tokens**: EdDSA on Ed25519 (RFC 8037) and nothing else, whatever a token's header says
+   (OWASP ASVS 5.0, 9.1.2). The first signing key signs; all of them are published, so that tokens signed
+   before a rotation are still checked.
+5. **No key is ever shown**: no repr, no error and no message holds one. Only the ids of keys are names.
+
+Peppers (OWASP Password Storage Cheat Sheet) are kept here with the other keys, outside the store, and used by
+factors/pin.py: the first one for new PINs, each of the others for as long as a PIN needs it.
+"""
+
+import base64
+import binascii
+import hmac
+import os
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+
+import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from joserfc import jwt
+from joserfc.errors import JoseError, UnsupportedAlgorithmError
+from joserfc.jwa import JWSAlgModel
+from joserfc.jwk import KeySet, OKPKey
+from joserfc.jws import JWSRegistry
+
+KEY_BYTES = 32
+"""Every key is 256 bits: AES-256, an Ed25519 seed, a full-strength HMAC-SHA256 key."""
+NONCE_BYTES = 12
+PSEUDONYM_BYTES = 10
+"""80 bits: that two of 10^9 names fall together has a chance below one in a million."""
+CLOCK_SKEW_S = 2
+"""How far a token's times may lie on the other side of now: two nodes' clocks agree no better."""
+DERIVED_KEYS_MAX = 256
+"""How many derived keys are kept ready; purposes are a dozen constants, but nothing may grow without end."""
+ALGORITHM = "EdDSA"
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+
+class Keyring:
+    """
+    The keys of one guard.
+
+    `sealing`, `peppers`, `signing`: key id to 32 bytes, the current key first; a signing key is an Ed25519
+    seed (RFC 8032). `naming_key`: 32 bytes. Raises `ValueError`, which names the key by its id, when one is
+    missing, has another length, or serves twice.
+    """
+
+    def __init__(
+        self,
+        *,
+        sealing: Mapping[str, bytes],
+        peppers: Mapping[str, bytes],
+        naming_key: bytes,
+        signing: Mapping[str, bytes],
+    ) -> None:
+        _check("sealing", sealing)
+        _check("pepper", peppers)
+        _check("naming", {"naming": naming_key})
+        _check("signing", signing)
+        keys = [*sealing.values(), *peppers.values(), naming_key, *signing.values()]
+        if len(set(keys)) != len(keys):
+            raise ValueError("two of the keys are the same: each use and each id needs a key of its own")
+        self.peppers: Mapping[str, bytes] = MappingProxyType(dict(peppers))
+        self._sealing = dict(sealing)
+        self._naming_key = naming_key
+        self._seals_with = next(iter(self._sealing))
+        self._cipher = lru_cache(DERIVED_KEYS_MAX)(self._derive_cipher)
+        self._naming = lru_cache(DERIVED_KEYS_MAX)(self._derive_naming)
+        self._signing = {kid: _okp(kid, seed) for kid, seed in signing.items()}
+        self._signs_with = next(iter(self._signing))
+        self._published = KeySet([*self._signing.values()])
+        self._jwks = orjson.dumps({"keys": [key.as_dict(private=False) for key in self._signing.values()]})
+        self._registry = _OnlyEdDSA()
+
+    def __repr__(self) -> str:
+        """The ids of the keys, never a key."""
+        return f"Keyring(sealing={list(self._sealing)}, peppers={list(self.peppers)}, signing={list(self._signing)})"
+
+    def seal(self, plain: bytes, purpose: str) -> str:
+        """
+        `<key id>.<base64url of nonce, ciphertext and tag>`, to be opened for this `purpose` only.
+
+        The nonce comes from the operating system here and is not an argument like chance elsewhere: a nonce
+        used twice gives the key away, so no caller may choose it.
+        """
+        nonce = os.urandom(NONCE_BYTES)
+        box = nonce + self._cipher(self._seals_with, purpose).encrypt(nonce, plain, purpose.encode())
+        return f"{self._seals_with}.{base64.urlsafe_b64encode(box).rstrip(b'=').decode()}"
+
+    def unseal(self, sealed: str, purpose: str) -> bytes:
+        """The plain bytes; `ValueError` when another key, another purpose or another hand made it."""
+        key_id, _, text = sealed.partition(".")
+        if key_id not in self._sealing:
+            raise ValueError("sealed with a key that is not among the sealing keys configured here")
+        try:
+            box = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            return self._cipher(key_id, purpose).decrypt(
+                box[:NONCE_BYTES], box[NONCE_BYTES:], purpose.encode()
+            )
+        except (InvalidTag, ValueError):  # ValueError: not base64, or too short to hold a nonce
+            raise ValueError(f"not sealed with key {key_id} for {purpose}, or changed since") from None
+
+    def pseudonym(self, what: str, value: str) -> str:
+        """
+        A name for `value` in records: `acc_` and 16 letters for what="account", `num_…` for "number".
+
+        The same for ever under one naming key; without it nothing can be looked up or tried out. A name for
+        one `what` does not fit another.
+        """
+        digest = hmac.digest(self._naming("pseudonym", what), value.encode(), "sha256")
+        return f"{what[:3]}_{base64.b32encode(digest[:PSEUDONYM_BYTES]).decode().lower()}"
+
+    def derive(self, what: str, value: str) -> bytes:
+        """32 secret bytes for `value`, which only this key makes: codes, MACs, tokens. `what` sets uses apart."""
+        return hmac.digest(self._naming("derive", what), value.encode(), "sha256")
+
+    def sign(self, claims: Mapping[str, object], *, typ: str) -> str:
+        """A JWT over `claims` (RFC 7519); `typ` is its media type without "application/" (RFC 8725, 3.11)."""
+        header = {"alg": ALGORITHM, "kid": self._signs_with, "typ": typ}
+        return jwt.encode(header, dict(claims), self._signing[self._signs_with], registry=self._registry)
+
+    def jwks(self) -> bytes:
+        """The public keys as a JWK set (RFC 7517), in JSON: what `/.ivrguard/jwks.json` answers."""
+        return self._jwks
+
+    def verify(self, token: str, *, typ: str, iss: str, aud: str, now_ms: int) -> dict[str, object]:
+        """
+        The claims of a token of ours; `ValueError` if it is forged, of another kind, for others, or not of now.
+
+        `iss`, `aud` and `exp` must be there and fit; `nbf` and `iat` must fit if they are there. This is what an IVR
+        that checks our assertions does with any JWT library and `jwks()`.
+        """
+        claims_rule = jwt.JWTClaimsRegistry(
+            now=now_ms // 1000,
+            leeway=CLOCK_SKEW_S,
+            iss={"essential": True, "value": iss},
+            aud={"essential": True, "value": aud},
+            exp={"essential": True},
+        )
+        try:
+            found = jwt.decode(token, self._published, registry=self._registry)
+            claims_rule.validate(found.claims)
+        except (JoseError, ValueError) as fault:  # ValueError: what is not even base64 or text
+            raise ValueError(f"the token does not hold: {type(fault).__name__}") from None
+        if found.header.get("typ") != typ:
+            raise ValueError("the token does not hold: it is of another type")
+        return found.claims
+
+    def _derive_cipher(self, key_id: str, purpose: str) -> AESGCM:
+        return AESGCM(_hkdf(self._sealing[key_id], f"ivrguard seal {purpose}"))
+
+    def _derive_naming(self, use: str, what: str) -> bytes:
+        return _hkdf(self._naming_key, f"ivrguard {use} {what}")
+
+
+class _OnlyEdDSA(JWSRegistry):
+    """
+    A registry that knows one algorithm.
+
+    joserfc warns that RFC 9864 renames EdDSA to Ed25519. The receivers are the customers' IVRs, in any
+    language, and most JWT libraries know only the older name; law 4 pins the curve, which is what the new name is
+    for. So the warning is passed by here, not silenced for the whole process.
+    """
+
+    def get_alg(self, name: str) -> JWSAlgModel:
+        """The algorithm, if it is ours."""
+        if name != ALGORITHM:
+            raise UnsupportedAlgorithmError("another algorithm")
+        return self.algorithms[name]
+
+
+def parse_keys(text: str) -> dict[str, bytes]:
+    """
+    The keys of one environment variable: `k2=<base64>,k1=<base64>`, the current one first.
+
+    Commas or blanks part the entries. Raises `ValueError` that names an entry by its place and never by its
+    content: a secret put in the wrong place must not reach a log.
+    """
+    keys: dict[str, bytes] = {}
+    for place, entry in enumerate(text.replace(",", " ").split(), start=1):
+        key_id, equals, secret = entry.partition("=")
+        if not equals or not _ID.fullmatch(key_id):
+            raise ValueError(f"entry {place}: write it as id=base64, the id of letters, digits, - and _")
+        if key_id in keys:
+            raise ValueError(f"entry {place}: its id stands there twice; give each key an id of its own")
+        try:
+            keys[key_id] = parse_key(secret)
+        except ValueError as fault:
+            raise ValueError(f"entry {place}: {fault}") from None
+    if not keys:
+        raise ValueError("no key; write id=base64, or make new ones with `ivrguard keys new`")
+    return keys
+
+
+def parse_key(text: str) -> bytes:
+    """One key in base64 (RFC 4648, 4): 32 bytes. Raises `ValueError`, which does not show it."""
+    try:
+        key = base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):  # ValueError: not ASCII
+        raise ValueError("not base64") from None
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"{len(key)} bytes; a key has {KEY_BYTES}: `openssl rand -base64 {KEY_BYTES}`")
+    return key
+
+
+def new_material(random: Callable[[int], bytes]) -> dict[str, str]:
+    """
+    A fresh set of keys as environment variables; `random(n)` gives n unguessable bytes (`secrets.token_bytes`).
+
+    IVRGUARD_SEALING_KEYS (`k1=…`), IVRGUARD_PEPPERS (`p1=…`), IVRGUARD_SIGNING_KEYS (`s1=…`, Ed25519 seeds) are
+    for `parse_keys`, IVRGUARD_NAMING_KEY for `parse_key`.
+    """
+
+    def text() -> str:
+        return base64.b64encode(random(KEY_BYTES)).decode()
+
+    return {
+        "IVRGUARD_SEALING_KEYS": f"k1={text()}",
+        "IVRGUARD_PEPPERS": f"p1={text()}",
+        "IVRGUARD_NAMING_KEY": text(),
+        "IVRGUARD_SIGNING_KEYS": f"s1={text()}",
+    }
+
+
+def _check(use: str, keys: Mapping[str, bytes]) -> None:
+    """One key or more, each of the right length, each id one that can stand in a sealed text."""
+    if not keys:
+        raise ValueError(f"there is no {use} key")
+    for key_id, key in keys.items():
+        if not _ID.fullmatch(key_id):
+            raise ValueError(f"the id of a {use} key has other characters than letters, digits, - and _")
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"{use} key {key_id} has {len(key)} bytes; it needs {KEY_BYTES}")
+
+
+def _okp(kid: str, seed: bytes) -> OKPKey:
+    """An Ed25519 key for joserfc from its seed, with what a JWK set says of it."""
+    private = Ed25519PrivateKey.from_private_bytes(seed)
+    raw = {"d": private.private_bytes_raw(), "x": private.public_key().public_bytes_raw()}
+    data = {name: base64.urlsafe_b64encode(value).rstrip(b"=").decode() for name, value in raw.items()}
+    return OKPKey.import_key(
+        {"kty": "OKP", "crv": "Ed25519", **data}, {"kid": kid, "use": "sig", "alg": ALGORITHM}
+    )
+
+
+def _hkdf(key: bytes, label: str) -> bytes:
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=label.encode()).derive(key)

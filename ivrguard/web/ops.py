@@ -1,0 +1,65 @@
+"""
+For operators, on a port of its own (loopback unless told otherwise): is it alive, is it ready, what does it count.
+
+`/healthz`: this process answers. `/readyz`: it would let a caller through: the store reads, flows are loaded.
+`/metrics`: Prometheus. No label holds a number, an account or a path.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
+
+
+class Metrics:
+    """What is counted, in a registry of its own (so that two servers in one process do not share counts)."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.webhooks = Counter(
+            "ivrguard_webhooks",
+            "Webhooks answered, by what became of them",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "ivrguard_refused",
+            "Requests refused before anything was looked up",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.redemptions = Counter(
+            "ivrguard_redemptions", "Tokens presented by agents' desks", ["outcome"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "ivrguard_webhook_seconds", "Time to answer a webhook", buckets=BUCKETS_S, registry=self.registry
+        )
+        self.flying = Gauge("ivrguard_webhooks_in_flight", "Webhooks being answered", registry=self.registry)
+        self.swept = Counter("ivrguard_swept", "Expired values deleted", registry=self.registry)
+
+
+def ops_app(metrics: Metrics, ready: Callable[[], Awaitable[str | None]]) -> web.Application:
+    """The second port's application. `ready` gives None, or why not."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.json_response({"status": "alive"})
+
+    async def readyz(_: web.Request) -> web.Response:
+        why = await ready()
+        if why is None:
+            return web.json_response({"status": "ready"})
+        return web.json_response({"status": "not ready", "why": why}, status=503)
+
+    async def prometheus(_: web.Request) -> web.Response:
+        return web.Response(
+            body=generate_latest(metrics.registry),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    app = web.Application()
+    app.add_routes(
+        [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", prometheus)]
+    )
+    return app

@@ -1,0 +1,243 @@
+"""
+A webhook's way in: who posts, in what shape, and always an answer.
+
+The laws of this file:
+
+1. Nothing is looked at before the signature holds over the configured public URL; 403 and an empty body
+   otherwise. What is signed but not of a webhook's shape is refused too: logged, counted, decided by nobody.
+2. What is signed comes from the provider, and may carry digits: it is answered 200 with TwiML whatever
+   happens, because an error would put the digits into the provider's debugger. This is the one place where
+   faults become answers.
+3. Every answer is `no-store`, and none is a redirect (a 3xx loses the parameters, twilio.com/docs/voice/twiml).
+4. Within Twilio's 15 seconds: `DEADLINE_S` for everything, and a bound on how many webhooks are answered at once.
+"""
+
+import asyncio
+import hashlib
+from base64 import urlsafe_b64encode
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import hdrs, web
+
+from ivrguard import log
+from ivrguard.guard import Answer, Guard, Hook
+from ivrguard.ports import Request
+from ivrguard.telephony import delivery, links, twiml
+from ivrguard.telephony.delivery import Delivery, Malformed, Params
+from ivrguard.telephony.signature import Verifier
+from ivrguard.web.ops import Metrics
+from ivrguard.web.upstream import MEDIA_BYTES_MAX, MEDIA_CHUNK_BYTES, Upstream, carried
+
+DEADLINE_S = 13.0
+WEBHOOKS_AT_ONCE_MAX = 1_024
+FORM = "application/x-www-form-urlencoded"
+TWIML_HEADERS = {"Content-Type": "text/xml; charset=utf-8", "Cache-Control": "no-store"}
+MEDIA_HEADERS = ("Content-Type", "Content-Length", "ETag", "Last-Modified", "Cache-Control")
+
+logger = log.get()
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A request whose signature holds: its body, and its parameters."""
+
+    request: web.Request
+    body: bytes
+    params: Params
+
+
+class Refusal(Exception):
+    """Not signed, or not to be understood: 403. The reason is a metric's label."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def answer(body: bytes) -> web.Response:
+    """200, TwiML, not to be stored."""
+    return web.Response(body=body, headers=TWIML_HEADERS)
+
+
+class Voice:
+    """Handlers of the provider's webhooks."""
+
+    def __init__(
+        self, guard: Guard, verifier: Verifier, upstream: Upstream, metrics: Metrics, accounts: frozenset[str]
+    ) -> None:
+        self._guard = guard
+        self._verifier = verifier
+        self._upstream = upstream
+        self._metrics = metrics
+        self._accounts = accounts
+        self._flying = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        """The guard's own paths first; everything else mirrors the IVR."""
+        own = "/.ivrguard"
+        return [
+            web.post(own + "/call/whisper/{leg:[0-9a-f]{32}}", self._handler(self._whisper)),
+            web.post(own + "/call/{nonce:[0-9a-f]{32}}", self._handler(self._caller)),
+            web.post(own + "/status", self._handler(self._status)),
+            web.route("*", own + "/fallback", self._handler(self._fallback)),
+            web.route("*", own + "/at/{rest:.*}", self._handler(self._mirrored)),
+            web.route("*", "/{rest:(?!\\.ivrguard(?:/|$)).*}", self._handler(self._mirrored)),
+        ]
+
+    # ── the one place where faults become answers ────────────────────────────────────────────────────────
+
+    def _handler(
+        self, handle: Callable[[Signed], Awaitable[web.StreamResponse]]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            if handle == self._mirrored and links.kind_of(request.path_qs) is links.Kind.M:
+                return await self._media(request)
+            if self._flying >= WEBHOOKS_AT_ONCE_MAX:
+                self._metrics.webhooks.labels("too_many").inc()
+                return answer(self._guard.apology())
+            self._flying += 1
+            self._metrics.flying.inc()
+            try:
+                with self._metrics.seconds.time():
+                    return await self._answered(request, handle)
+            finally:
+                self._flying -= 1
+                self._metrics.flying.dec()
+
+        return handler
+
+    async def _answered(
+        self, request: web.Request, handle: Callable[[Signed], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            signed = await self._signed(request)
+        except Refusal as refusal:
+            self._metrics.refused.labels(refusal.reason).inc()
+            logger.warning("refused", reason=refusal.reason)
+            return web.Response(status=403)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                return await handle(signed)
+        except Malformed as malformed:
+            self._metrics.refused.labels(malformed.reason).inc()
+            logger.warning("malformed", reason=malformed.reason)
+            return answer(self._guard.apology())
+        except TimeoutError:
+            self._metrics.webhooks.labels("deadline").inc()
+            logger.error("deadline", hint="the IVR, the store and the hash pool together took too long")
+            return answer(self._guard.apology())
+        except Exception:
+            # A bug of ours: the caller still hears something, nothing was let through, the log has the place.
+            self._metrics.webhooks.labels("bug").inc()
+            logger.exception("bug")
+            return answer(self._guard.apology())
+
+    async def _signed(self, request: web.Request) -> Signed:
+        if request.method not in {"GET", "POST"}:
+            raise Refusal("method")
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise Refusal("body.size") from None
+        form = request.content_type == FORM
+        try:
+            query = delivery.parse_query(request.path_qs.partition("?")[2])
+            params = delivery.parse_form(body) if form and body else ()
+        except Malformed as malformed:
+            raise Refusal(malformed.reason) from None
+        wanted = params or query
+        account = next((value for name, value in wanted if name == "AccountSid"), None)
+        if not self._verifier.verify(
+            target=request.path_qs,
+            params=params if form or not body else None,
+            body=body,
+            signature=request.headers.get("X-Twilio-Signature", ""),
+            settings_header=request.headers.get("X-Twilio-Webhooks-Signature-Settings"),
+            account_sid=account,
+        ):
+            raise Refusal("signature")
+        return Signed(request, body, params if request.method == "POST" else query)
+
+    # ── handlers ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _mirrored(self, signed: Signed) -> web.Response:
+        match links.kind_of(signed.request.path_qs):
+            case links.Kind.S:
+                request = signed.request
+                await self._guard.notice(
+                    request.path_qs,
+                    Request(
+                        request.method,
+                        "",
+                        signed.params,
+                        signed.body,
+                        request.headers.get(hdrs.CONTENT_TYPE, FORM),
+                        carried(request.headers.items()),
+                    ),
+                )
+                return self._counted(Answer(twiml.response(), "notice"))
+            case links.Kind.W:
+                return self._counted(await self._guard.callee(self._hook(signed, None)))
+            case _:
+                return self._counted(await self._guard.voice(self._hook(signed, None)))
+
+    async def _caller(self, signed: Signed) -> web.Response:
+        return self._counted(await self._guard.voice(self._hook(signed, signed.request.match_info["nonce"])))
+
+    async def _whisper(self, signed: Signed) -> web.Response:
+        leg = signed.request.match_info["leg"]
+        return self._counted(await self._guard.whisper(leg, self._read(signed)))
+
+    async def _status(self, signed: Signed) -> web.Response:
+        await self._guard.status(self._read(signed))
+        return self._counted(Answer(twiml.response(), "status"))
+
+    async def _fallback(self, signed: Signed) -> web.Response:
+        """The provider could not get or run our answer: `ErrorCode` says why. The caller hears an apology."""
+        code = next((value for name, value in signed.params if name == "ErrorCode"), "")
+        logger.error("fallback", reason="provider", code=code if code.isascii() and code.isdigit() else "?")
+        return self._counted(Answer(self._guard.apology(), "fallback"))
+
+    async def _media(self, request: web.Request) -> web.StreamResponse:
+        """Media of the IVR's own, streamed. Its link's MAC is its pass: media leads nobody anywhere."""
+        url = self._guard.media(request.path_qs)
+        if url is None or request.method not in {"GET", "HEAD"}:
+            self._metrics.refused.labels("media").inc()
+            return web.Response(status=403)
+        try:
+            async with self._upstream.media(url) as source:
+                headers = {name: source.headers[name] for name in MEDIA_HEADERS if name in source.headers}
+                response = web.StreamResponse(status=source.status, headers=headers)
+                await response.prepare(request)
+                sent = 0
+                async for chunk in source.content.iter_chunked(MEDIA_CHUNK_BYTES):
+                    sent += len(chunk)
+                    if sent > MEDIA_BYTES_MAX:
+                        break
+                    await response.write(chunk)
+                return response
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            logger.error("media_lost", reason=type(error).__name__)
+            return web.Response(status=502)
+
+    def _read(self, signed: Signed) -> Delivery:
+        return delivery.read(signed.params, accounts=self._accounts)
+
+    def _hook(self, signed: Signed, nonce: str | None) -> Hook:
+        request = signed.request
+        digest = hashlib.blake2b(request.path_qs.encode() + b"\0" + signed.body, digest_size=12).digest()
+        return Hook(
+            delivery=self._read(signed),
+            method=request.method,
+            target=request.path_qs,
+            body=signed.body,
+            headers=carried(request.headers.items()),
+            fingerprint=urlsafe_b64encode(digest).decode(),
+            nonce=nonce,
+        )
+
+    def _counted(self, done: Answer) -> web.Response:
+        self._metrics.webhooks.labels(done.outcome).inc()
+        return answer(done.body)

@@ -1,0 +1,109 @@
+"""One spelling for each address, and a strict reading of attestation."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ivrguard.core.caller import (
+    ADDRESS_CHARS_MAX,
+    ANONYMOUS,
+    Address,
+    AddressKind,
+    address_of,
+    attested_a,
+)
+
+PHONE, SIP, CLIENT = AddressKind.PHONE, AddressKind.SIP, AddressKind.CLIENT
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("+14158675309", Address(PHONE, "+14158675309")),
+        ("+1415867", Address(PHONE, "+1415867")),
+        ("+123456789012345", Address(PHONE, "+123456789012345")),
+        ("client:alice", Address(CLIENT, "client:alice")),
+        ("Client:Alice", Address(CLIENT, "client:Alice")),
+        ("sip:alice@example.com", Address(SIP, "sip:alice@example.com")),
+        ("SIP:Alice@Example.COM", Address(SIP, "sip:Alice@example.com")),
+        ("sips:alice@example.com:5061;transport=tls?X-A=b", Address(SIP, "sip:alice@example.com")),
+        ("sip:alice:secret@example.com", Address(SIP, "sip:alice@example.com")),
+        ("sip:a%40b@example.com", Address(SIP, "sip:a%40b@example.com")),
+        (
+            "sip:+14158675309;phone-context=x@10.0.0.1",
+            Address(SIP, "sip:+14158675309;phone-context=x@10.0.0.1"),
+        ),
+        ("sip:bob@[2001:DB8::1]:5060", Address(SIP, "sip:bob@[2001:db8::1]")),
+        ("sip:example.com;lr", Address(SIP, "sip:example.com")),
+    ],
+)
+def test_every_spelling_of_an_address_becomes_one(raw, expected):
+    """Numbers, SIP URIs and clients are recognised and spelt one way."""
+    assert expected == address_of(raw)
+
+
+@pytest.mark.parametrize("number", ["+266696687", "+7378742833", "+2562533", "+8656696", "+86282452253"])
+def test_placeholder_numbers_are_nobodys(number):
+    """The numbers that stand for a withheld caller ID are not callers: all of them share one bucket."""
+    assert address_of(number) == ANONYMOUS
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *["anonymous", "Unknown", "RESTRICTED", "Blocked", "unavailable"],
+        *["", " ", "Bob", "4158675309", "+", "+0158675309", "+123456", "+1234567890123456", "+1415867530a"],
+        *["+14158675309\n", " +14158675309", "+1 415 867 5309", "+١٤١٥٨٦٧٥٣٠٩", "+１４１５８６７５３０９"],
+        *[
+            "client:",
+            "client:a b",
+            "client:\n",
+            "sip:",
+            "sip:@",
+            "sip:alice@",
+            "sip:a b@example.com",
+            "sip:a@b@c",
+        ],
+        *[
+            '"Bob" <sip:bob@example.com>',
+            "sip:bob@example.com:port",
+            "tel:+14158675309",
+            "whatsapp:+14158675309",
+        ],
+        *["sip:anonymous@anonymous.invalid", "sip:Anonymous@pbx.example", "sip:+266696687@pbx.example"],
+        "sip:" + "a" * ADDRESS_CHARS_MAX + "@example.com",
+    ],
+)
+def test_what_cannot_be_placed_is_anonymous(raw):
+    """Nothing but a well-formed address names anybody; digits that are not ASCII are not digits."""
+    assert address_of(raw) == ANONYMOUS
+
+
+@given(st.one_of(st.text(), st.from_regex(r"(sips?|client):[!-~]{0,30}(@[!-~]{1,20})?", fullmatch=True)))
+def test_an_address_is_canonical_and_never_empty(raw):
+    """Reading a canonical address again changes nothing, so one address has one key."""
+    address = address_of(raw)
+    assert address.value
+    assert address == address_of(address.value)
+
+
+@pytest.mark.parametrize(
+    ("verstat", "expected"),
+    [
+        ("TN-Validation-Passed-A", True),
+        ("TN-Validation-Passed-A-Diverted", False),
+        ("TN-Validation-Passed-A-Passthrough", False),
+        ("TN-Validation-Passed-B", False),
+        ("TN-Validation-Failed-A", False),
+        ("TN-Validation-Failed", False),
+        ("No-TN-Validation", False),
+        ("tn-validation-passed-a", False),
+        ("TN-Validation-Passed-A\n", False),
+        ("NULL", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_attestation_a_is_matched_to_the_letter(verstat, expected):
+    """Only the plain A counts; absent is not A."""
+    assert expected == attested_a(verstat)

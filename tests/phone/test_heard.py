@@ -1,0 +1,77 @@
+"""What is heard, as values."""
+
+import pytest
+
+from ivrguard.phone.heard import (
+    HANGS_UP,
+    SILENCES_MAX,
+    AgentBehaviour,
+    Asked,
+    Connected,
+    Dialled,
+    Queued,
+    Said,
+    Script,
+    Target,
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "keys", "collected"),
+    [
+        # finishOnKey, default "#": not included in Digits; what follows it is lost
+        (Asked("/a"), "1234#", ("1234", "#", True)),
+        (Asked("/a"), "12#34", ("12", "#", True)),
+        (Asked("/a"), "*7", ("*7", "", False)),
+        (Asked("/a"), "#", ("", "#", True)),
+        (Asked("/a"), "", ("", "", False)),
+        # finishOnKey="*", and "": no key ends it
+        (Asked("/a", finish_on_key="*"), "1#2*", ("1#2", "*", True)),
+        (Asked("/a", finish_on_key=""), "1#", ("1#", "", False)),
+        # numDigits: submits as soon as it is reached
+        (Asked("/a", num_digits=1), "1", ("1", "", True)),
+        (Asked("/a", num_digits=4), "123456", ("1234", "", True)),
+        (Asked("/a", num_digits=4), "123", ("123", "", False)),
+        (Asked("/a", num_digits=4), "12#", ("12", "#", True)),
+    ],
+)
+def test_a_gather_takes_the_keys_up_to_its_end(asked, keys, collected):
+    """https://www.twilio.com/docs/voice/twiml/gather: finishOnKey, numDigits, timeout."""
+    assert collected == asked.collect(keys)
+
+
+async def test_a_script_is_pressed_in_turn_and_ends_in_silence_and_a_hang_up():
+    """No call is without end because nobody wrote the next key."""
+    script = Script("1", None, HANGS_UP)
+
+    assert "" == await script.hears(Said("Welcome"))
+    assert ["1", None, HANGS_UP] == [await script.keys(Asked("/")) for _ in range(3)]
+    assert [None] * SILENCES_MAX == [await script.keys(Asked("/")) for _ in range(SILENCES_MAX)]
+    assert HANGS_UP == await script.keys(Asked("/"))
+
+
+def test_the_attributes_of_a_task_are_its_json():
+    """Task attributes are one JSON object in the text of `<Task>`."""
+    assert {"name": "Ada"} == Queued("", "WW1", '{"name": "Ada"}').attributes
+    assert {} == Queued("support").attributes
+
+
+def test_a_client_is_addressed_by_its_scheme():
+    """To of a client's leg is client:name; a number or a SIP address stands as it is."""
+    assert "client:ada" == Target("client", "ada").address
+    assert "+14155550100" == Target("number", "+14155550100").address
+
+
+def test_what_may_hold_a_secret_is_in_no_repr():
+    """Tokens travel in tasks, parameters, headers and whispers."""
+    secret = "S3CRET"
+    target = Target("sip", "sip:a@b", (("X-Token", secret),))
+    events = [
+        target,
+        Dialled((target,), "completed", True, (secret,)),
+        Queued("", "WW1", secret),
+        Connected("Stream", "wss://x", (("token", secret),)),
+        AgentBehaviour(keys=(secret,)),
+    ]
+
+    assert [] == [event for event in events if secret in repr(event)]

@@ -1,0 +1,329 @@
+"""The guard's keys: what is sealed stays shut, what is named keeps its name, what is signed can be checked."""
+
+import base64
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from joserfc import jwt
+from joserfc.jwk import KeySet, OctKey, OKPKey
+from joserfc.jws import JWSRegistry
+
+from ivrguard.keyring import Keyring, new_material, parse_key, parse_keys
+
+NOW_MS = 1_790_000_000_000
+NOW_S = NOW_MS // 1000
+
+
+def key(letter: str) -> bytes:
+    return letter.encode() * 32
+
+
+def ring(**other: Any) -> Keyring:
+    given_keys: dict[str, Any] = {
+        "sealing": {"k1": key("a")},
+        "peppers": {"p1": key("b")},
+        "naming_key": key("c"),
+        "signing": {"s1": key("d")},
+    }
+    return Keyring(**(given_keys | other))
+
+
+def claims(**other: object) -> dict[str, object]:
+    return {"iss": "ivrguard", "aud": "ivr", "exp": NOW_S + 60, "iat": NOW_S} | other
+
+
+def verify(token: str, by: Keyring | None = None) -> dict[str, object]:
+    return (by or ring()).verify(token, typ="assertion+jwt", iss="ivrguard", aud="ivr", now_ms=NOW_MS)
+
+
+def _b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _header(token: str) -> Any:
+    return json.loads(base64.urlsafe_b64decode(token.partition(".")[0] + "=="))
+
+
+def _forge(header: dict[str, object], signature: bytes) -> str:
+    return ".".join(_b64(part) for part in (orjson.dumps(header), orjson.dumps(claims()), signature))
+
+
+def _hmac_with_public_key() -> str:
+    """The classic confusion: the public key, known to all, taken for an HMAC secret."""
+    public = base64.urlsafe_b64decode(json.loads(ring().jwks())["keys"][0]["x"] + "==")
+    header = {"alg": "HS256", "kid": "s1", "typ": "assertion+jwt"}
+    return jwt.encode(header, claims(), OctKey.import_key(public), algorithms=["HS256"])
+
+
+def _own_key() -> str:
+    """A token that brings the key to check it with (`jwk` in the header)."""
+    mine = OKPKey.generate_key("Ed25519")
+    header = {"alg": "EdDSA", "kid": "s1", "typ": "assertion+jwt", "jwk": mine.as_dict(private=False)}
+    return jwt.encode(header, claims(), mine, registry=_lenient())
+
+
+def _lenient() -> JWSRegistry:
+    """A registry of joserfc that knows EdDSA, without the warning about the algorithm's new name (RFC 9864)."""
+    registry = JWSRegistry()
+    registry.get_alg = lambda name: JWSRegistry.algorithms[name]  # type: ignore[method-assign]
+    return registry
+
+
+# -- sealing -----------------------------------------------------------------------------------------------
+
+
+@given(plain=st.binary(max_size=300), purpose=st.text(max_size=20))
+def test_what_is_sealed_opens_again(plain: bytes, purpose: str) -> None:
+    """Sealing loses nothing, whatever the bytes and the purpose."""
+    assert ring().unseal(ring().seal(plain, purpose), purpose) == plain
+
+
+def test_two_seals_of_one_text_differ() -> None:
+    """The nonce is new each time: equal texts do not show as equal."""
+    assert ring().seal(b"same", "held") != ring().seal(b"same", "held")
+
+
+def test_a_seal_is_for_one_purpose() -> None:
+    """What was sealed for one purpose does not open for another."""
+    sealed = ring().seal(b"secret", "totp")
+    with pytest.raises(ValueError, match="not sealed with key k1 for held"):
+        ring().unseal(sealed, "held")
+
+
+def test_the_first_key_seals_and_all_of_them_open() -> None:
+    """Rotation: put the new key first; old texts still open, new ones carry the new id."""
+    before = ring().seal(b"old", "held")
+    after = ring(sealing={"k2": key("e"), "k1": key("a")})
+    assert after.unseal(before, "held") == b"old"
+    assert after.seal(b"new", "held").startswith("k2.")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "not among the sealing keys"),
+        ("k1", "for held"),
+        ("k1.", "for held"),
+        ("k9.AAAA", "not among the sealing keys"),
+        ("k1.AAAA", "for held"),
+        ("k1.not base64!", "for held"),
+        ("k1.ÄÖÜ", "for held"),
+        ("k1." + "A" * 60, "for held"),
+    ],
+)
+def test_what_is_not_a_seal_of_ours_is_refused_without_being_shown(text: str, why: str) -> None:
+    """Each kind of nonsense is a ValueError that does not repeat it."""
+    with pytest.raises(ValueError, match=why) as fault:
+        ring().unseal(text, "held")
+    assert fault.value.__cause__ is None
+
+
+@given(st.data())
+def test_any_change_is_seen(data: st.DataObject) -> None:
+    """A flipped bit anywhere in nonce, text or tag keeps the box shut."""
+    key_id, _, text = ring().seal(b"attack at dawn", "held").partition(".")
+    box = bytearray(base64.urlsafe_b64decode(text + "=="))
+    box[data.draw(st.integers(0, len(box) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises(ValueError, match="changed since"):
+        ring().unseal(f"{key_id}.{base64.urlsafe_b64encode(bytes(box)).decode()}", "held")
+
+
+# -- naming ------------------------------------------------------------------------------------------------
+
+
+PINNED_NAME = "acc_xaogkumqeqw6zuow"
+PINNED_BYTES = "e4cfcc4274d81bf1659b4718aa69c388908737fe65ac3032bf60c52a3686be77"
+
+
+def test_names_and_derived_bytes_do_not_change_between_versions() -> None:
+    """Pinned: a pseudonym in last year's record must be found this year; a code must outlive a deployment."""
+    assert ring().pseudonym("account", "4711") == PINNED_NAME
+    assert ring().derive("sms_code", "x").hex() == PINNED_BYTES
+
+
+@pytest.mark.parametrize(
+    "rotated",
+    [
+        ring(sealing={"k2": key("z"), "k1": key("a")}),
+        ring(peppers={"p2": key("y"), "p1": key("b")}),
+        ring(signing={"s2": key("x")}),
+    ],
+)
+def test_no_rotation_changes_a_name(rotated: Keyring) -> None:
+    """Only the naming key makes names: sealing, peppers and signing may rotate at any minute."""
+    assert ring().pseudonym("account", "4711") == rotated.pseudonym("account", "4711")
+    assert ring().derive("sms_code", "x") == rotated.derive("sms_code", "x")
+
+
+def test_another_naming_key_gives_other_names() -> None:
+    """Without the key nobody can work out whose record it is."""
+    other = ring(naming_key=key("z"))
+    assert ring().pseudonym("account", "4711") != other.pseudonym("account", "4711")
+    assert ring().derive("sms_code", "x") != other.derive("sms_code", "x")
+
+
+def test_each_use_has_names_of_its_own() -> None:
+    """The same value under another use is another name, and a pseudonym is no part of derived bytes."""
+    assert ring().pseudonym("number", "4711").startswith("num_")
+    assert ring().pseudonym("number", "4711")[4:] != ring().pseudonym("account", "4711")[4:]
+    assert ring().derive("token", "x") != ring().derive("sms_code", "x")
+    head = base64.b32encode(ring().derive("account", "4711")[:10]).decode().lower()
+    assert ring().pseudonym("account", "4711") != f"acc_{head}"
+
+
+# -- tokens ------------------------------------------------------------------------------------------------
+
+
+def test_a_signed_token_verifies_and_says_what_was_claimed() -> None:
+    """What sign puts in, verify gives back; the caller's mapping is left as it was."""
+    given_claims = claims(sub="acc_x", acr="two_factor")
+    token = ring().sign(given_claims, typ="assertion+jwt")
+    assert verify(token) == claims(sub="acc_x", acr="two_factor")
+    assert given_claims == claims(sub="acc_x", acr="two_factor")
+    assert _header(token) == {"alg": "EdDSA", "kid": "s1", "typ": "assertion+jwt"}
+
+
+def test_an_ivr_needs_only_the_published_keys() -> None:
+    """`jwks` is all that an IVR with a JWT library of its own needs; no private part stands in it."""
+    published = json.loads(ring(signing={"s2": key("e"), "s1": key("d")}).jwks())
+    assert [(k["kid"], k["kty"], k["crv"], k["use"], k["alg"]) for k in published["keys"]] == [
+        ("s2", "OKP", "Ed25519", "sig", "EdDSA"),
+        ("s1", "OKP", "Ed25519", "sig", "EdDSA"),
+    ]
+    assert [sorted(k) for k in published["keys"]] == [["alg", "crv", "kid", "kty", "use", "x"]] * 2
+    found = jwt.decode(ring().sign(claims(), typ="x"), KeySet.import_key_set(published), registry=_lenient())
+    assert found.claims == claims()
+
+
+def test_a_token_from_before_the_rotation_still_verifies() -> None:
+    """The first key signs, all of them verify."""
+    rotated = ring(signing={"s2": key("e"), "s1": key("d")})
+    assert verify(ring().sign(claims(), typ="assertion+jwt"), rotated) == claims()
+    assert _header(rotated.sign(claims(), typ="x"))["kid"] == "s2"
+
+
+@pytest.mark.parametrize(
+    ("name", "token"),
+    [
+        ("expired", lambda: ring().sign(claims(exp=NOW_S - 3), typ="assertion+jwt")),
+        ("not yet", lambda: ring().sign(claims(nbf=NOW_S + 3), typ="assertion+jwt")),
+        ("from the future", lambda: ring().sign(claims(iat=NOW_S + 3), typ="assertion+jwt")),
+        ("without an end", lambda: ring().sign({"iss": "ivrguard", "aud": "ivr"}, typ="assertion+jwt")),
+        ("another issuer", lambda: ring().sign(claims(iss="other"), typ="assertion+jwt")),
+        ("for another", lambda: ring().sign(claims(aud="other"), typ="assertion+jwt")),
+        ("another type", lambda: ring().sign(claims(), typ="receipt+jwt")),
+        (
+            "another's key, our kid",
+            lambda: ring(signing={"s1": key("x")}).sign(claims(), typ="assertion+jwt"),
+        ),
+        ("another's kid", lambda: ring(signing={"s7": key("d")}).sign(claims(), typ="assertion+jwt")),
+        ("alg none", lambda: _forge({"alg": "none", "kid": "s1", "typ": "assertion+jwt"}, b"")),
+        ("HMAC with the public key", _hmac_with_public_key),
+        ("alg is a list", lambda: _forge({"alg": ["EdDSA"], "kid": "s1", "typ": "assertion+jwt"}, b"x")),
+        ("kid is a number", lambda: _forge({"alg": "EdDSA", "kid": 1, "typ": "assertion+jwt"}, b"x")),
+        ("no kid", lambda: _forge({"alg": "EdDSA", "typ": "assertion+jwt"}, b"x")),
+        ("a key of its own", _own_key),
+        ("nothing", lambda: ""),
+        ("two dots", lambda: ".."),
+        ("not ASCII", lambda: "ä.ö.ü"),
+        ("not JSON", lambda: "e30.e30.e30"),
+    ],
+)
+def test_a_token_that_does_not_hold_is_refused(name: str, token: Callable[[], str]) -> None:
+    """Expired, for others, of another kind, forged in each of the known ways: one ValueError, without it."""
+    with pytest.raises(ValueError, match="the token does not hold"):
+        verify(token())
+
+
+@given(st.text(max_size=200))
+def test_nonsense_is_refused_and_nothing_else_happens(text: str) -> None:
+    """Any text at all is either a token of ours or a ValueError."""
+    with pytest.raises(ValueError, match="does not hold"):
+        verify(text)
+
+
+# -- the keys themselves -------------------------------------------------------------------------------------
+
+
+def test_new_material_makes_a_working_keyring() -> None:
+    """What `ivrguard keys new` prints can be put into the environment and read back."""
+    count = itertools.count(1)
+    made = new_material(lambda n: bytes([next(count)]) * n)
+    keyring = Keyring(
+        sealing=parse_keys(made["IVRGUARD_SEALING_KEYS"]),
+        peppers=parse_keys(made["IVRGUARD_PEPPERS"]),
+        naming_key=parse_key(made["IVRGUARD_NAMING_KEY"]),
+        signing=parse_keys(made["IVRGUARD_SIGNING_KEYS"]),
+    )
+    assert keyring.unseal(keyring.seal(b"x", "held"), "held") == b"x"
+    assert list(keyring.peppers) == ["p1"]
+    assert len(made) == 4
+
+
+ONE = base64.b64encode(key("a")).decode()
+TWO = base64.b64encode(key("b")).decode()
+
+
+@pytest.mark.parametrize("text", [f"k2={TWO},k1={ONE}", f"k2={TWO} k1={ONE}", f"  k2={TWO} ,\n k1={ONE},\n"])
+def test_keys_are_read_in_their_order(text: str) -> None:
+    """Commas or blanks; the first is the current one."""
+    assert list(parse_keys(text).items()) == [("k2", key("b")), ("k1", key("a"))]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "no key"),
+        (" , ", "no key"),
+        ("SECRETSECRET", "entry 1: write it as id=base64"),
+        (f"k1={ONE},SECRET!=x", "entry 2: write it as id=base64"),
+        (f"={ONE}", "entry 1: write it as id=base64"),
+        (f"{'x' * 33}={ONE}", "entry 1: write it as id=base64"),
+        (f"k1={ONE},k1={TWO}", "entry 2: its id stands there twice"),
+        ("k1=SECRET!", "entry 1: not base64"),
+        ("k1=SECRETÄ", "entry 1: not base64"),
+        ("k1=U0VDUkVU", "entry 1: 6 bytes; a key has 32"),
+        ("k1=", "entry 1: 0 bytes; a key has 32"),
+    ],
+)
+def test_a_fault_in_the_keys_names_the_place_and_never_the_key(text: str, why: str) -> None:
+    """The operator learns which entry to mend; the log learns nothing."""
+    with pytest.raises(ValueError) as fault:
+        parse_keys(text)
+    assert str(fault.value).startswith(why)
+    assert "SECRET" not in str(fault.value)
+    assert "U0VD" not in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"sealing": {}}, "there is no sealing key"),
+        ({"peppers": {}}, "there is no pepper key"),
+        ({"signing": {}}, "there is no signing key"),
+        ({"sealing": {"k.1": key("a")}}, "the id of a sealing key has other characters"),
+        ({"peppers": {"p1": b"short"}}, "pepper key p1 has 5 bytes; it needs 32"),
+        ({"naming_key": b""}, "naming key naming has 0 bytes; it needs 32"),
+        ({"sealing": {"k2": key("a"), "k1": key("a")}}, "two of the keys are the same"),
+        ({"naming_key": key("a")}, "two of the keys are the same"),
+    ],
+)
+def test_a_keyring_with_a_hole_is_not_made(other: dict[str, Any], why: str) -> None:
+    """Missing, short and doubled keys are found at the start, by use and id."""
+    with pytest.raises(ValueError, match=why):
+        ring(**other)
+
+
+def test_no_key_shows_in_a_repr() -> None:
+    """Printing, formatting or logging a keyring shows the ids of its keys and no key."""
+    text = f"{ring()!r} {ring()!s}"
+    assert text.count("Keyring(sealing=['k1'], peppers=['p1'], signing=['s1'])") == 2
+    for letter in "abcd":
+        assert letter * 8 not in text
+        assert base64.b64encode(key(letter)).decode()[:8] not in text
