@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from ivrguard.core.assurance import AllOf, AnyOf, Expression, Kind
+from ivrguard.core.caller import AddressKind, address_of
 from ivrguard.core.flow import (
     PLACEHOLDERS,
     PLACEHOLDERS_NEEDED,
@@ -332,7 +333,7 @@ class _Reader:
             return None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
-            assert mark is not None  # every fault of the scanner and the parser has one
+            assert mark is not None, "every fault of YAML's scanner and parser has a place"
             problem = f"this is not YAML: {error.problem}; look at quotes, brackets, colons and indentation"
             self.fault(_Spot(mark.line + 1, mark.column + 1, ()), problem)
             return None
@@ -350,12 +351,12 @@ class _Reader:
             spot = _place_of(data[: error.start].decode(), error.start)
             self.fault(spot, "this is not UTF-8; save the file as UTF-8")
             return None
-        for match in _FORBIDDEN.finditer(text):
-            self.fault(
-                _place_of(text, match.start()), f"the character U+{ord(match[0]):04X} may not stand here"
-            )
-        for match in _TABBED.finditer(text):
-            self.fault(_place_of(text, match.end() - 1), "a tab in the indentation; use blanks")
+        if match := _FORBIDDEN.search(text):
+            spot = _place_of(text, match.start())
+            self.fault(spot, f"the character U+{ord(match[0]):04X} may not stand in a flow; take it out")
+        if match := _TABBED.search(text):
+            spot = _place_of(text, match.end() - 1)
+            self.fault(spot, "a tab in the indentation; use blanks, here and everywhere")
         return None if self.faults else text
 
     def _document(self, text: str) -> _Node | None:
@@ -363,7 +364,9 @@ class _Reader:
         stack: list[_Open] = []
         root: _Node | None = None
         for event in yaml.parse(text, Loader=_LOADER):
-            line, column = event.start_mark.line + 1, event.start_mark.column + 1
+            mark = event.start_mark
+            assert mark is not None, "PyYAML gives every event a place"
+            line, column = mark.line + 1, mark.column + 1
             match event:
                 case yaml.DocumentStartEvent() if root is not None:
                     self.fault(
@@ -606,18 +609,18 @@ def _spoken(seconds: int) -> str:
 
 _NAME = re.compile("[A-Za-z][A-Za-z0-9_-]{0,39}")
 _NAME_WANTED = "a name begins with a letter and has letters, digits, `_` and `-`, at most 40"
-_NUMBER = re.compile(r"\+[1-9][0-9]{6,14}|(?i:sip):[^\s@:/?]+@[A-Za-z0-9.-]+|client:[^\s/?]+|\*")
 _NUMBER_WANTED = '"+18005550100", sip:name@domain, client:name or "*"'
 _LANGUAGE = re.compile("[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _VOICE = re.compile("[A-Za-z0-9.-]{1,60}")
-_PATH = re.compile(r"(?!.*/\.{1,2}(?:/|$))(?!.*%[0-9A-Fa-f]{2})(?!.*\?.*=)/[^\s#\\]*")
-_PATH_WANTED = "a path from the root, decoded and without query, such as /menu or /wire/**"
+_PATH = re.compile(r"(?!.*/\.{1,2}(?:/|$))(?!.*%[0-9A-Fa-f]{2})(?!.*\?.*=)(?!.+/$)/[^\s#\\]*")
+"""Requests have one spelling of their path (telephony/links.py); a rule in another one would never match."""
+
+_PATH_WANTED = "a path from the root, such as /menu or /wire/**, decoded, without query, dot segments and slash at the end"
 _KEYS = re.compile("[0-9*#?]+")
 _DIALLED = re.compile(r"[^\s]+")
 _TARGET = re.compile(r"(?!any$).+")
 _SENDS = re.compile("([0-9]{1,3}) in ([0-9]{1,6}[smhd])")
 _HOURS = re.compile(r"([a-z,-]+) ([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})")
-_DIALLABLE = re.compile(r"\+[1-9][0-9]{6,14}|sip:[^\s@:/?]+@[A-Za-z0-9.-]+")
 _BOOL: Mapping[str, bool] = {"true": True, "false": False}
 
 _FLOW_KEYS = (
@@ -686,15 +689,25 @@ def _flow(reader: _Reader, root: _Node, prompts: Callable[[str], bytes]) -> tupl
 def _numbers(reader: _Reader, node: _Node | None) -> tuple[str, ...]:
     found: list[str] = []
     for item in reader.items(node, _NUMBER_WANTED):
-        number = reader.text(item, f"a number dialled: {_NUMBER_WANTED}", _fits(_NUMBER), "")
+        number = reader.text(item, f"a number dialled: {_NUMBER_WANTED}", _dialled, "")
         if number in found:
             reader.fault(item.spot, f"{_quoted(number)} stands twice; take one out")
         elif number:
             found.append(number)
-            # The part before the @ of a SIP address minds its case, the domain does not: RFC 3261, 19.1.4.
-            name, _, domain = number.partition("@")
-            reader.claim(item.spot, f"the number {_quoted(name + '@' + domain.lower() if domain else name)}")
+            reader.claim(item.spot, f"the number {_quoted(number)}")
     return tuple(found)
+
+
+def _dialled(text: str) -> str | None:
+    """The one spelling of an address, as calls are looked up by it."""
+    address = address_of(text)
+    return "*" if text == "*" else None if address.kind is AddressKind.ANONYMOUS else address.value
+
+
+def _person(text: str) -> str | None:
+    """Where a human can be reached by a `<Dial>` of a number or a SIP address."""
+    address = address_of(text)
+    return address.value if address.kind in (AddressKind.PHONE, AddressKind.SIP) else None
 
 
 def _upstream(reader: _Reader, node: _Node | None) -> Upstream:
@@ -934,7 +947,7 @@ def _locks(reader: _Reader, node: _Node | None) -> Locks:
     dial: str | None = None
     if isinstance(on_locked, _Fields):
         number = reader.fields(on_locked, ("dial",), needed={"dial": 'dial: "+18005550199"'})
-        dial = reader.text(number.get("dial"), 'a number such as "+18005550199"', _fits(_DIALLABLE), None)
+        dial = reader.text(number.get("dial"), 'a number such as "+18005550199"', _person, None)
     else:
         reader.text(on_locked, 'refuse, or {dial: "+18005550199"}', {"refuse": True}.get, default=True)
     trusted_lane = reader.choice(of.get("trusted_lane"), _BOOL, default=usual.trusted_lane)

@@ -136,11 +136,10 @@ PROMPTS: tuple[str, ...] = (
 
 PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {
     "pin": ("digits",),
-    "sms_code": ("digits", "intent"),
+    "sms_code": ("digits",),
     "totp": ("digits",),
     "whisper": ("code",),
     "sms_text": ("code", "intent"),
-    "sms_warning": ("intent",),
 }
 """What is filled in where, by prompt: `{digits}` how many keys, `{intent}` as spoken, `{code}`."""
 
@@ -172,6 +171,11 @@ def _check_identify(flow: Flow) -> Iterator[Finding]:
     if flow.identify.digits_min > flow.identify.digits_max:
         yield Finding(
             ("identify", "digits"), "`min` is more than `max`: no number of keys would do; swap them"
+        )
+    if flow.identify.offer_known_number and flow.identify.digits_min == 1:
+        yield Finding(
+            ("identify", "digits", "min"),
+            "key 1 takes the number on file, so an account number of one digit cannot be told from it; use 2 or more",
         )
 
 

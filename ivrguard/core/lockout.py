@@ -18,6 +18,7 @@ A clock that jumps back never shortens a lock: a ledger's time does not run back
 """
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 POOL = "pool"
 """The lane of everyone who is not trusted: strangers share it, and lock only each other out."""
@@ -145,3 +146,45 @@ def withdraw(ledger: Ledger, attempt_id: str) -> Ledger:
     kept = tuple(entry for entry in ledger.attempts if entry.id != attempt_id)
     gone = len(ledger.attempts) - len(kept)
     return replace(ledger, attempts=kept, run=ledger.run - gone)
+
+
+UNLOCK_REQUEST_VALID_S = 24 * 3600
+"""How long one person's request waits for the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnlockRequest:
+    """One person wants a disabled factor back; a second one must agree."""
+
+    by: str
+    reason: str
+    at_ms: int
+
+
+class Unlocked(StrEnum):
+    """What an unlock came to."""
+
+    NOT_LOCKED = "not_locked"
+    UNLOCKED = "unlocked"
+    NEEDS_SECOND = "needs_second_person"
+
+
+def unlock(
+    rule: Rule, ledger: Ledger, waiting: UnlockRequest | None, asked: UnlockRequest
+) -> tuple[Ledger, UnlockRequest | None, Unlocked]:
+    """
+    Take a lock away: the ledger, who still waits for a second person, and what came of it.
+
+    Idempotent: an open ledger stays as it is. One person ends a lock that time would end anyway (the count in
+    a row and the steps stay). What time never ends, the lifetime limit, takes two different people.
+    """
+    match standing(rule, ledger, asked.at_ms):
+        case Open():
+            return ledger, None, Unlocked.NOT_LOCKED
+        case Locked():
+            return replace(ledger, attempts=()), None, Unlocked.UNLOCKED
+        case Disabled():
+            live = waiting is not None and asked.at_ms - waiting.at_ms < UNLOCK_REQUEST_VALID_S * 1000
+            if waiting is None or not live or waiting.by == asked.by:
+                return ledger, asked, Unlocked.NEEDS_SECOND
+            return Ledger(), None, Unlocked.UNLOCKED

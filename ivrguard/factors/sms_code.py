@@ -4,7 +4,7 @@ A code of our own by message: something held, the phone whose number is on file.
 1. **Nothing to store, nothing to steal.** The digits are derived from the challenge with a key that never leaves
    its holder (`ports.Keys.derive`). The same challenge has the same code: a message sent again says the same.
 2. **Bound.** Every field of the challenge goes into the code: account, call, intent, time. A code asked for to
-   hear a balance does not wire money (OWASP ASVS 5.0, 6.6.2; PSD2 RTS, Art. 5).
+   hear a balance does not wire money (OWASP ASVS 5.0, 6.6.2).
 3. **Even.** The code is the remainder of 256 bits, so no code of 10 digits or fewer is likelier than another by more
    than one in 2^222: there is nothing to prefer when guessing.
 4. **Short-lived**: right only from its issue on, less the clocks' skew, for `valid_s` (at most ten minutes; NIST

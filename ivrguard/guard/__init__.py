@@ -20,7 +20,6 @@ from ivrguard import log
 from ivrguard.core import call as calls
 from ivrguard.core.audit import Entry
 from ivrguard.core.call import Call
-from ivrguard.core.caller import attested_a
 from ivrguard.core.errors import Fault, StoreFault, UpstreamFault
 from ivrguard.core.handoff import Desk
 from ivrguard.guard import books
@@ -164,7 +163,7 @@ class Guard:
             version=mounted.flow.version,
             caller=delivery.caller,
             dialled=delivery.dialled,
-            attested=attested_a(delivery.stir_verstat),
+            attested=delivery.attested,
             began_ms=self.world.clock(),
         )
 

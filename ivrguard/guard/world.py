@@ -1,6 +1,4 @@
-"""
-What the guard works with: the ports, the flows in force, a clock and chance, handed in once.
-"""
+"""What the guard works with: the ports, the flows in force, a clock and chance, handed in once."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

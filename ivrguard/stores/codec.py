@@ -21,8 +21,10 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from ivrguard.core.audit import Entry, Linked, canonical, link
+from ivrguard.core.call import Call
 from ivrguard.core.errors import StoreFault
-from ivrguard.core.lockout import Ledger
+from ivrguard.core.handoff import Alias, Desk, Leg
+from ivrguard.core.lockout import Ledger, UnlockRequest
 from ivrguard.ports import Account, Change, Key, Put
 
 T = TypeVar("T")
@@ -30,7 +32,15 @@ Result = TypeVar("Result")
 
 TYPES: Mapping[str, Any] = {
     "account": Account,
+    "alias": Alias,  # what a presented token names
+    "call": Call,
+    "desk": Desk,  # by the digest of its key
     "ledger": Ledger,
+    "leg": Leg,
+    "sends": tuple[int, ...],  # when codes were sent to an account, in ms
+    "spent": int,  # the last TOTP step that an account used
+    "trust": int,  # when a number answered right on an account, in ms
+    "unlock": UnlockRequest,
     "number": tuple[str, ...],  # the accounts that have this E.164 number on file
 }
 """The kinds, and the type of each one's values. A new kind is one line here; the tests take it up by themselves."""

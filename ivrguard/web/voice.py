@@ -92,7 +92,7 @@ class Voice:
         self, handle: Callable[[Signed], Awaitable[web.StreamResponse]]
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handler(request: web.Request) -> web.StreamResponse:
-            if handle == self._mirrored and links.kind_of(request.path_qs) is links.Kind.M:
+            if handle == self._mirrored and links.kind_of(request.raw_path) is links.Kind.M:
                 return await self._media(request)
             if self._flying >= WEBHOOKS_AT_ONCE_MAX:
                 self._metrics.webhooks.labels("too_many").inc()
@@ -143,14 +143,14 @@ class Voice:
             raise Refusal("body.size") from None
         form = request.content_type == FORM
         try:
-            query = delivery.parse_query(request.path_qs.partition("?")[2])
+            query = delivery.parse_query(request.raw_path.partition("?")[2])
             params = delivery.parse_form(body) if form and body else ()
         except Malformed as malformed:
             raise Refusal(malformed.reason) from None
         wanted = params or query
         account = next((value for name, value in wanted if name == "AccountSid"), None)
         if not self._verifier.verify(
-            target=request.path_qs,
+            target=request.raw_path,
             params=params if form or not body else None,
             body=body,
             signature=request.headers.get("X-Twilio-Signature", ""),
@@ -163,11 +163,11 @@ class Voice:
     # ── handlers ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def _mirrored(self, signed: Signed) -> web.Response:
-        match links.kind_of(signed.request.path_qs):
+        match links.kind_of(signed.request.raw_path):
             case links.Kind.S:
                 request = signed.request
                 await self._guard.notice(
-                    request.path_qs,
+                    request.raw_path,
                     Request(
                         request.method,
                         "",
@@ -202,7 +202,7 @@ class Voice:
 
     async def _media(self, request: web.Request) -> web.StreamResponse:
         """Media of the IVR's own, streamed. Its link's MAC is its pass: media leads nobody anywhere."""
-        url = self._guard.media(request.path_qs)
+        url = self._guard.media(request.raw_path)
         if url is None or request.method not in {"GET", "HEAD"}:
             self._metrics.refused.labels("media").inc()
             return web.Response(status=403)
@@ -227,11 +227,11 @@ class Voice:
 
     def _hook(self, signed: Signed, nonce: str | None) -> Hook:
         request = signed.request
-        digest = hashlib.blake2b(request.path_qs.encode() + b"\0" + signed.body, digest_size=12).digest()
+        digest = hashlib.blake2b(request.raw_path.encode() + b"\0" + signed.body, digest_size=12).digest()
         return Hook(
             delivery=self._read(signed),
             method=request.method,
-            target=request.path_qs,
+            target=request.raw_path,
             body=signed.body,
             headers=carried(request.headers.items()),
             fingerprint=urlsafe_b64encode(digest).decode(),

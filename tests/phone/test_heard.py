@@ -44,22 +44,22 @@ async def test_a_script_is_pressed_in_turn_and_ends_in_silence_and_a_hang_up():
     """No call is without end because nobody wrote the next key."""
     script = Script("1", None, HANGS_UP)
 
-    assert "" == await script.hears(Said("Welcome"))
-    assert ["1", None, HANGS_UP] == [await script.keys(Asked("/")) for _ in range(3)]
-    assert [None] * SILENCES_MAX == [await script.keys(Asked("/")) for _ in range(SILENCES_MAX)]
-    assert HANGS_UP == await script.keys(Asked("/"))
+    assert await script.hears(Said("Welcome")) == ""
+    assert [await script.keys(Asked("/")) for _ in range(3)] == ["1", None, HANGS_UP]
+    assert [await script.keys(Asked("/")) for _ in range(SILENCES_MAX)] == [None] * SILENCES_MAX
+    assert await script.keys(Asked("/")) == HANGS_UP
 
 
 def test_the_attributes_of_a_task_are_its_json():
     """Task attributes are one JSON object in the text of `<Task>`."""
-    assert {"name": "Ada"} == Queued("", "WW1", '{"name": "Ada"}').attributes
-    assert {} == Queued("support").attributes
+    assert Queued("", "WW1", '{"name": "Ada"}').attributes == {"name": "Ada"}
+    assert Queued("support").attributes == {}
 
 
 def test_a_client_is_addressed_by_its_scheme():
     """To of a client's leg is client:name; a number or a SIP address stands as it is."""
-    assert "client:ada" == Target("client", "ada").address
-    assert "+14155550100" == Target("number", "+14155550100").address
+    assert Target("client", "ada").address == "client:ada"
+    assert Target("number", "+14155550100").address == "+14155550100"
 
 
 def test_what_may_hold_a_secret_is_in_no_repr():
@@ -74,4 +74,4 @@ def test_what_may_hold_a_secret_is_in_no_repr():
         AgentBehaviour(keys=(secret,)),
     ]
 
-    assert [] == [event for event in events if secret in repr(event)]
+    assert [event for event in events if secret in repr(event)] == []

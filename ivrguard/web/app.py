@@ -1,0 +1,209 @@
+"""
+The server: everything put together, started, and drained.
+
+The one place that owns a clock and chance; the rest of the house takes them as arguments.
+
+Order at the end (SIGTERM): no new connections; webhooks under way are finished (Twilio waits 15 s for each);
+messages on their way are sent; then the store is closed, and only then the hash threads.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+from aiohttp import web
+
+from ivrguard import log
+from ivrguard.core.assurance import Kind
+from ivrguard.core.errors import Fault
+from ivrguard.core.flow import Flow
+from ivrguard.directory.local import LocalDirectory
+from ivrguard.factors.pin import PinJudge
+from ivrguard.factors.sms_code import SmsCodeJudge
+from ivrguard.factors.totp import TotpJudge
+from ivrguard.guard import Flows, Guard, Mounted, World
+from ivrguard.keyring import Keyring
+from ivrguard.ports import Key, Messenger, Store
+from ivrguard.telephony.links import Links
+from ivrguard.telephony.signature import SharedKey, Verifier
+from ivrguard.web.agents import Agents
+from ivrguard.web.ops import Metrics, ops_app
+from ivrguard.web.upstream import Upstream
+from ivrguard.web.voice import Voice
+
+BODY_BYTES_MAX = 64 * 1024
+DRAIN_S = 15.0
+SWEEP_EVERY_S = 60.0
+SWEEP_LIMIT = 1_000
+LINE_BYTES_MAX = 16_380
+
+logger = log.get()
+
+
+def wall_clock_ms() -> int:
+    """Now, in milliseconds since the Unix epoch, UTC."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """
+    What a server is made of. `tokens`: AccountSid -> auth tokens in force; `upstream_token`: what the IVR checks
+    signatures with (None: the call's own account's). Port 0 takes a free one.
+    """
+
+    public_url: str
+    flows: tuple[Flow, ...]
+    store: Store
+    keyring: Keyring = field(repr=False)
+    peppers: Mapping[str, bytes] = field(repr=False)
+    tokens: Mapping[str, tuple[str, ...]] = field(repr=False)
+    shared_keys: tuple[SharedKey, ...] = field(default=(), repr=False)
+    upstream_token: str | None = field(default=None, repr=False)
+    messenger: Messenger | None = None
+    hash_threads: int | None = None
+    host: str = "127.0.0.1"
+    port: int = 0
+    ops_host: str = "127.0.0.1"
+    ops_port: int = 0
+    clock: Callable[[], int] = wall_clock_ms
+    chance: Callable[[int], bytes] = secrets.token_bytes
+
+
+def mount(flow: Flow, parts: Parts) -> Mounted:
+    """A flow with its links and its zone. Raises `ValueError` for an unknown time zone or an unusable URL."""
+    key = parts.keyring.derive("links", "mac")
+    links = Links(parts.public_url, flow.upstream.url, flow.upstream.also, key)
+    return Mounted(flow, links, ZoneInfo(flow.timezone))
+
+
+class Server:
+    """Both ports of one process."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.metrics = Metrics()
+        self.pins = PinJudge(parts.peppers, threads=parts.hash_threads)
+        codes = SmsCodeJudge(parts.keyring)
+        self._upstream = Upstream(self._token_for)
+        self.directory = LocalDirectory(parts.store)
+        self.world = World(
+            store=parts.store,
+            directory=self.directory,
+            judges={Kind.PIN: self.pins, Kind.SMS_CODE: codes, Kind.TOTP: TotpJudge(parts.keyring)},
+            codes=codes,
+            messenger=parts.messenger,
+            keys=parts.keyring,
+            ivr=self._upstream,
+            flows=Flows(tuple(mount(flow, parts) for flow in parts.flows)),
+            issuer=parts.public_url.rstrip("/"),
+            node=parts.chance(8).hex(),
+            clock=parts.clock,
+            chance=parts.chance,
+        )
+        self.guard = Guard(self.world)
+        self._runners: list[web.AppRunner] = []
+        self._sweeper: asyncio.Task[None] | None = None
+        self.port = parts.port
+        self.ops_port = parts.ops_port
+
+    def _token_for(self, account_sid: str | None) -> str:
+        """The token to sign with for the IVR."""
+        if self._parts.upstream_token is not None:
+            return self._parts.upstream_token
+        tokens = self._parts.tokens.get(account_sid or "") or next(iter(self._parts.tokens.values()))
+        return tokens[0]
+
+    def app(self) -> web.Application:
+        """The first port: webhooks, desks, public keys."""
+        verifier = Verifier(self._parts.public_url, self._parts.tokens, self._parts.shared_keys)
+        voice = Voice(self.guard, verifier, self._upstream, self.metrics, frozenset(self._parts.tokens))
+        jwks = self._parts.keyring.jwks()
+
+        async def public_keys(_: web.Request) -> web.Response:
+            headers = {"Content-Type": "application/jwk-set+json", "Cache-Control": "max-age=300"}
+            return web.Response(body=jwks, headers=headers)
+
+        app = web.Application(client_max_size=BODY_BYTES_MAX)
+        app.add_routes(
+            [
+                web.get("/.ivrguard/jwks.json", public_keys),
+                *Agents(self.guard, self.metrics).routes(),
+                *voice.routes(),
+            ]
+        )
+        return app
+
+    async def ready(self) -> str | None:
+        """None when a caller would be let through, or why not."""
+        try:
+            await self.world.store.read(Key("call", "readyz"))
+        except Fault as fault:
+            return f"{fault.reason}: {fault}"
+        return None if self.world.flows.all() else "no flow is loaded"
+
+    async def start(self) -> None:
+        """Listen on both ports. Raises `OSError` when one is taken."""
+        await self._upstream.open()
+        self.port = await self._listen(self.app(), self._parts.host, self._parts.port)
+        self.ops_port = await self._listen(
+            ops_app(self.metrics, self.ready), self._parts.ops_host, self._parts.ops_port
+        )
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+        logger.info("serving", host=self._parts.host, port=self.port, ops_port=self.ops_port)
+
+    async def _listen(self, app: web.Application, host: str, port: int) -> int:
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=DRAIN_S,
+            max_line_size=LINE_BYTES_MAX,
+        )
+        await runner.setup()
+        self._runners.append(runner)
+        await web.TCPSite(runner, host, port).start()
+        return int(runner.addresses[0][1])
+
+    async def _sweep(self) -> None:
+        """Delete what has expired, a bounded number at a time, for as long as the server runs."""
+        while True:
+            try:
+                while (swept := await self.world.store.sweep(self._parts.clock(), limit=SWEEP_LIMIT)) > 0:
+                    self.metrics.swept.inc(swept)
+            except Fault as fault:
+                logger.error("fault", reason=fault.reason, detail=str(fault))
+            await asyncio.sleep(SWEEP_EVERY_S)
+
+    async def stop(self) -> None:
+        """Drain and close; see the module."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+        for runner in self._runners:
+            await runner.cleanup()
+        await self.guard.drain()
+        await self._upstream.close()
+        await self._parts.store.close()
+        await self.pins.close()
+        logger.info("stopped")
+
+
+async def serve(server: Server, *, started: Callable[[Server], Awaitable[None]] | None = None) -> None:
+    """Run until SIGTERM or SIGINT, then drain."""
+    over = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, over.set)
+    await server.start()
+    if started is not None:
+        await started(server)
+    await over.wait()
+    logger.info("draining")
+    await server.stop()
