@@ -840,7 +840,10 @@ def _expression(reader: _Reader, node: _Node) -> Expression:
 
 
 def _rule(reader: _Reader, node: _Node, position: int) -> Rule:
-    """A rule. One that cannot be read whole gets a path that no request has: it neither shadows nor decides."""
+    """
+    A rule. One that cannot be read whole gets a path and a target that nothing has: it neither shadows nor is
+    shadowed, and what it asks for is still looked at.
+    """
     faults = len(reader.faults)
     of = reader.fields(node, (*_CONDITION_KEYS, *_DEMAND_KEYS))
     demand = _demand(reader, of, node) if isinstance(node, _Fields) else Demand(None)
@@ -853,11 +856,14 @@ def _rule(reader: _Reader, node: _Node, position: int) -> Rule:
         transfer=_transfer(reader, of.get("transfer")),
         hours=_hours(reader, of.get("hours")),
     )
-    if isinstance(node, _Fields) and not of.keys() & set(_CONDITION_KEYS):
+    if len(reader.faults) == faults and not of.keys() & set(_CONDITION_KEYS):
         reader.fault(
-            node.spot, f"this rule has no condition ({', '.join(_CONDITION_KEYS)}); is it the `default`?"
+            node.spot, f"a rule needs a condition ({', '.join(_CONDITION_KEYS)}); is this the `default`?"
         )
-    return rule if len(reader.faults) == faults else replace(rule, path=f"\0{position}")
+    if len(reader.faults) == faults:
+        return rule
+    nowhere = Target("\0", "\0") if {"transfer", "reverify"} & of.keys() else None
+    return replace(rule, path=f"\0{position}", transfer=nowhere)
 
 
 def _default(reader: _Reader, node: _Node | None) -> Demand:

@@ -14,11 +14,12 @@ from ivrguard.core.assurance import Kind
 from ivrguard.core.audit import Entry, Linked
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Key(Generic[T]):
+class Key(Generic[T_co]):
     """
     The name of one value: its type's table (`kind`) and `id`, canonical and never empty.
 

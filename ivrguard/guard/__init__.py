@@ -184,8 +184,8 @@ class Guard:
         if mounted is None or code is None:
             return Answer(twiml.response(), "stale")
         flow = mounted.flow
-        text = flow.prompts["whisper"].format(code=twiml.digit_by_digit(code))
-        said = [twiml.say(text, language=flow.language, voice=flow.voice)] * WHISPER_TIMES
+        text = flow.prompts["whisper"].format(code=twiml.spelled(code))
+        said = [twiml.say(text, language=flow.language, voice=flow.voice or None)] * WHISPER_TIMES
         own = [twiml.redirect(url) for number, url in leg.whispers if number == delivery.to]
         return Answer(twiml.response(*said, *own), "whisper")
 

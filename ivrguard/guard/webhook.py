@@ -80,7 +80,7 @@ def words(mounted: Mounted | None, *names: str) -> bytes:
     if mounted is None:
         return twiml.response(twiml.hangup())
     flow = mounted.flow
-    said = [twiml.say(flow.prompts[name], language=flow.language, voice=flow.voice) for name in names]
+    said = [twiml.say(flow.prompts[name], language=flow.language, voice=flow.voice or None) for name in names]
     return twiml.response(*said, twiml.hangup())
 
 
@@ -416,7 +416,7 @@ class Webhook:
     def _say(self, name: str, **values: str) -> twiml.Verb:
         flow = self._flow
         text = flow.prompts[name].format(**values) if values else flow.prompts[name]
-        return twiml.say(text, language=flow.language, voice=flow.voice)
+        return twiml.say(text, language=flow.language, voice=flow.voice or None)
 
     async def _send(self, step: Step, answer: bytes) -> Answer:
         """Messages that belong to the step, then the answer."""

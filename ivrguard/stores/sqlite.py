@@ -341,7 +341,7 @@ class SqliteStore:
     """A `ports.Store` in one file, for the event loop that it was opened on. Made by `open`."""
 
     def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
-        self._path = path
+        self._path = path.absolute()
         self._place = _place(path)
         self._writer = writer
         self._reader = reader
@@ -361,7 +361,6 @@ class SqliteStore:
 
         Raises `StoreFault` for a file that is missing, not ours, older, newer, damaged or not to be written.
         """
-        path = path.absolute()
         if migrate:
             _migrate(path, busy_s=busy_s)
         return cls(path, *_open(path, busy_s))

@@ -63,6 +63,7 @@ _NEVER_SEPARATES = frozenset(
 )
 _HAS_CONTROL = re.compile(r"(?:^|&)_ivrguard(?:[=&]|$)")
 _CONTROL = re.compile(r"_ivrguard=([twqsm][gp])\.(0|[1-9][0-9]{0,8})\.([A-Za-z0-9_\-]{22})")
+_SAID = re.compile(r"[?&]_ivrguard=([twqsm])[gp]\.")
 _ELSEWHERE = re.compile(r"/\.ivrguard/at/([^/]+)(/.*)?")
 
 
@@ -245,6 +246,13 @@ class Links:
         if not hmac.compare_digest(self._mac(use, turn, f"{site.origin}\n{here.signed}"), mac):
             raise Refused("link.mac")
         return Inward(url, name, Kind(use[0]), _METHOD_NAMES[use[1]], turn)
+
+    def inward_or_none(self, target: str) -> Inward | None:
+        """As `inward`, and None for a target that is not this map's."""
+        try:
+            return self.inward(target)
+        except Refused:
+            return None
 
     def allowed_socket(self, url: str) -> bool:
         """
@@ -527,3 +535,9 @@ def _listed(
     if parts.path != "/" and not path:
         raise ValueError(f"{setting}: an origin only, without a path")
     return parts
+
+
+def kind_of(target: str) -> Kind:
+    """What a request target says it is, before its MAC is looked at: fit for choosing who looks, no more."""
+    said = _SAID.search(target)
+    return Kind(said[1]) if said else Kind.T

@@ -61,7 +61,6 @@ class Parts:
     flows: tuple[Flow, ...]
     store: Store
     keyring: Keyring = field(repr=False)
-    peppers: Mapping[str, bytes] = field(repr=False)
     tokens: Mapping[str, tuple[str, ...]] = field(repr=False)
     shared_keys: tuple[SharedKey, ...] = field(default=(), repr=False)
     upstream_token: str | None = field(default=None, repr=False)
@@ -88,10 +87,10 @@ class Server:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.metrics = Metrics()
-        self.pins = PinJudge(parts.peppers, threads=parts.hash_threads)
+        self.pins = PinJudge(parts.keyring.peppers, threads=parts.hash_threads)
         codes = SmsCodeJudge(parts.keyring)
         self._upstream = Upstream(self._token_for)
-        self.directory = LocalDirectory(parts.store)
+        self.directory = LocalDirectory(parts.store, parts.keyring)
         self.world = World(
             store=parts.store,
             directory=self.directory,

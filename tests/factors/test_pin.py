@@ -6,11 +6,12 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from importlib import import_module
 from itertools import product
+from typing import Any
 
 import argon2
 import pytest
-from argon2 import _password_hasher as library
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ from ivrguard.ports import Credential, Right, Wrong
 PEPPERS = {"p1": b"p" * 32}
 ROTATED = {"p2": b"q" * 32, "p1": b"p" * 32}
 PIN = "40718293"
+library: Any = import_module("argon2._password_hasher")  # where the hashing begins: counted and held up here
 NOW_MS = 1_790_000_000_000
 
 

@@ -73,6 +73,15 @@ async def test_a_get_has_its_parameters_in_the_query(wire, webhooks, query):
     assert url == f"{webhooks.origin}/voice{query}"
 
 
+async def test_a_sound_is_fetched_without_parameters(wire, webhooks):
+    """`<Play>`: a plain GET, cached by whoever likes; nothing about the call is in its URL."""
+    webhooks.documents["/hello.mp3"] = ""
+
+    await wire.fetch("media", "GET", f"{webhooks.origin}/hello.mp3", lambda _: ())
+
+    assert [(got.method, dict(got.params)) for got in webhooks.got] == [("GET", {})]
+
+
 async def test_the_headers_are_those_of_twilio(wire, webhooks):
     """As somleng imitates them; no Accept-Encoding, and a token that tells retries apart."""
     webhooks.documents["/voice"] = ""

@@ -1,0 +1,434 @@
+"""
+Settings of a process: the environment, and a flat file `config/ivrguard.yaml` for what is no secret.
+
+1. The environment wins over the file. An empty variable is one that is not set.
+2. Secrets come from the environment (`IVRGUARD_PEPPERS`) or from a file that the environment names
+   (`IVRGUARD_PEPPERS_FILE`, as containers mount them). A secret in the YAML file is a fault: such files are
+   committed, mailed and backed up. (OWASP Secrets Management Cheat Sheet,
+   https://cheatsheetseries.owasp.org/cheatsheets/Secrets_Management_Cheat_Sheet.html)
+3. Nothing that was set is ignored: an unknown `IVRGUARD_…` variable or key is a fault.
+4. All faults are told at once, each with its place and its mend, and none shows a value of a secret.
+
+`Settings` is the only place where a setting is declared; `table` and the reading are made from it.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from ivrguard.core.errors import Fault
+
+FILE_BYTES_MAX = 64 * 1024
+KEY_BYTES = 32
+TOKEN_CHARS_MIN = 16
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_SEPARATORS = re.compile(r"[;,\s]+")
+_KEY_ID = re.compile("[A-Za-z0-9_-]{1,32}")
+_FLAT = "only lines of the form `key: value` are read here; write it so"
+
+
+class SettingsFault(Fault):
+    """What is wrong with the settings: `lines`, one for each fault, with no secret in them."""
+
+    reason = "settings"
+
+    def __init__(self, lines: tuple[str, ...]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def _url(text: str) -> str:
+    """An origin: scheme, host and perhaps a port, without a slash at the end."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if parts.scheme not in {"http", "https"} or not host or re.search(r"[\s@?#\\]", text):
+        raise ValueError("this is no absolute URL without user, query and fragment")
+    if parts.path not in {"", "/"}:
+        raise ValueError("only scheme and host are wanted: the guard mirrors your IVR's own paths")
+    if parts.scheme != "https" and host not in _LOOPBACK:
+        raise ValueError("https is needed, except on this machine itself")
+    return text.removesuffix("/")
+
+
+def _store(text: str) -> str:
+    if text != "memory" and not (text.startswith("sqlite:") and text.removeprefix("sqlite:")):
+        raise ValueError("this version knows sqlite:<file> and memory (which forgets all when it ends)")
+    return text
+
+
+def _sender(text: str) -> str:
+    if not re.fullmatch(r"\+[1-9][0-9]{6,14}|[0-9]{5,6}", text):
+        raise ValueError("this is neither a phone number (+ and digits) nor a short code")
+    return text
+
+
+def _tokens(text: str) -> dict[str, tuple[str, ...]]:
+    """`AC…=token,next;AC…=token`: auth tokens in force by AccountSid, in the order written."""
+    found: dict[str, tuple[str, ...]] = {}
+    for place, entry in _entries(text, r"[;\s]+"):
+        sid, _, tokens = entry.partition("=")
+        values = tuple(tokens.split(","))
+        if not re.fullmatch("AC[0-9a-f]{32}", sid):
+            raise ValueError(f"entry {place} does not begin with an AccountSid (AC and 32 hex digits) and =")
+        if sid in found:
+            raise ValueError(f"entry {place} names an account again; write its tokens behind each other")
+        if any(not re.fullmatch(f"[!-~]{{{TOKEN_CHARS_MIN},}}", value) for value in values):
+            raise ValueError(f"entry {place} has a token that is none: too short, or with signs not in any")
+        found[sid] = values
+    return found
+
+
+def _shared_keys(text: str) -> tuple[tuple[str, bytes, str], ...]:
+    """`id:HMAC_SHA256=secret;…` as (key id, secret, algorithm)."""
+    found: list[tuple[str, bytes, str]] = []
+    for place, entry in _entries(text, r"[;\s]+"):
+        name, _, secret = entry.partition("=")
+        key_id, _, algorithm = name.partition(":")
+        if not re.fullmatch("[A-Za-z0-9_-]{1,64}", key_id) or algorithm != "HMAC_SHA256":
+            raise ValueError(f"entry {place} does not begin with <key id>:HMAC_SHA256= (no other algorithm)")
+        if len(secret) < TOKEN_CHARS_MIN:
+            raise ValueError(f"entry {place} has a secret of less than {TOKEN_CHARS_MIN} characters")
+        if key_id in {one[0] for one in found}:
+            raise ValueError(f"entry {place} has an id that stands there already")
+        found.append((key_id, secret.encode(), algorithm))
+    return tuple(found)
+
+
+def _keys(text: str) -> dict[str, bytes]:
+    """`k2=<base64>;k1=<base64>`: 32 bytes by key id, the current one first."""
+    found: dict[str, bytes] = {}
+    for place, entry in _entries(text, _SEPARATORS.pattern):
+        key_id, equals, secret = entry.partition("=")
+        if not equals or not _KEY_ID.fullmatch(key_id):
+            raise ValueError(f"entry {place} is not <id>=<base64>")
+        if key_id in found:
+            raise ValueError(f"entry {place} has an id that stands there already")
+        found[key_id] = _key(secret, f"entry {place}")
+    return found
+
+
+def _naming_key(text: str) -> bytes:
+    """One key: `<base64>`, or `<id>=<base64>` like the others."""
+    key_id, _, rest = text.strip().partition("=")
+    return _key(rest if rest and _KEY_ID.fullmatch(key_id) else text.strip(), "the key")
+
+
+def _key(text: str, which: str) -> bytes:
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):  # ValueError: not ASCII; its text may show what was given
+        raise ValueError(f"{which} is not base64") from None
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"{which} has {len(key)} bytes instead of {KEY_BYTES}")
+    return key
+
+
+def _entries(text: str, separator: str) -> Iterator[tuple[int, str]]:
+    entries = [entry for entry in re.split(separator, text) if entry]
+    if not entries:
+        raise ValueError("there is no entry in it")
+    yield from enumerate(entries, start=1)
+
+
+def _setting(default: object, about: str, example: str, *, shown: str = "", secret: bool = False) -> Any:
+    """Declare a setting. `shown`: its default in words, where the value says little."""
+    extra: dict[str, Any] = {"example": example, "shown": shown}
+    return Field(default=default, description=about, json_schema_extra=extra, repr=not secret)
+
+
+_Port = Annotated[int, Field(ge=0, le=65535)]
+_Threads = Annotated[int, Field(ge=1, le=64)]
+_Service = Annotated[str, Field(pattern="^MG[0-9a-f]{32}$")]
+_Token = Annotated[str, Field(min_length=TOKEN_CHARS_MIN)]
+
+
+class Settings(BaseModel):
+    """
+    Everything that a process is told from outside, checked. Secrets are in no repr.
+
+    `twilio_tokens`: AccountSid -> auth tokens in force. `twilio_shared_keys`: (key id, secret, algorithm).
+    `sealing_keys`, `peppers`, `signing_keys`: key id -> 32 bytes, the current one first.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    public_url: Annotated[str, AfterValidator(_url)] = _setting(
+        "",
+        "The URL at which Twilio reaches this guard: scheme and host. Signatures are checked against it.",
+        "https://guard.example.com",
+    )
+    host: str = _setting(
+        "0.0.0.0",  # noqa: S104 -- a public server, behind a platform's TLS
+        "The address to listen on for webhooks and agents.",
+        "127.0.0.1",
+    )
+    port: _Port = _setting(8080, "The port for webhooks and agents; 0 takes a free one.", "8080")
+    ops_host: str = _setting(
+        "127.0.0.1", "The address to listen on for /healthz, /readyz and /metrics.", "127.0.0.1"
+    )
+    ops_port: _Port = _setting(
+        9464, "The port for /healthz, /readyz and /metrics; 0 takes a free one.", "9464"
+    )
+    flows: Path = _setting(Path("flows"), "The folder of flow files.", "flows")
+    store: Annotated[str, AfterValidator(_store)] = _setting(
+        "sqlite:var/ivrguard.db",
+        "Where state is kept: `sqlite:<file>`, or `memory` for a trial.",
+        "sqlite:/data/ivrguard.db",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "info", "The least serious log lines to write: debug, info, warning or error.", "warning"
+    )
+    hash_threads: _Threads | None = _setting(None, "Threads that hash PINs.", "4", shown="as many as cores")
+    sms_from: Annotated[str, AfterValidator(_sender)] = _setting(
+        "", "The number that codes are sent from, by the first account of the tokens.", "+18005550111"
+    )
+    sms_service_sid: _Service = _setting(
+        "",
+        "The Messaging Service that codes are sent by, instead of a number.",
+        "MG" + "0" * 32,
+    )
+    sms_api_url: Annotated[str, AfterValidator(_url)] = _setting(
+        "https://api.twilio.com",
+        "Where messages are handed in: another region, or a test double.",
+        "https://api.dublin.ie1.twilio.com",
+    )
+    twilio_tokens: Annotated[Mapping[str, tuple[str, ...]], BeforeValidator(_tokens)] = _setting(
+        {},
+        "Auth tokens in force, by account; during a rotation the next one behind the current one.",
+        "AC…=token,next;AC…=token",
+        secret=True,
+    )
+    twilio_shared_keys: Annotated[tuple[tuple[str, bytes, str], ...], BeforeValidator(_shared_keys)] = (
+        _setting(
+            (),
+            "Shared keys that Twilio signs with, each with its algorithm.",
+            "<key id>:HMAC_SHA256=<secret>;…",
+            secret=True,
+        )
+    )
+    upstream_token: _Token = _setting(
+        "",
+        "The auth token that your IVR checks signatures with.",
+        "<token>",
+        shown="the first token of the call's account",
+        secret=True,
+    )
+    sealing_keys: Annotated[Mapping[str, bytes], BeforeValidator(_keys)] = _setting(
+        {},
+        "Keys that seal what waits in the store; the first one seals, all of them open.",
+        "k1=<32 bytes, base64>;…",
+        secret=True,
+    )
+    peppers: Annotated[Mapping[str, bytes], BeforeValidator(_keys)] = _setting(
+        {}, "Peppers of PIN hashes; the first one for new PINs.", "p1=<32 bytes, base64>;…", secret=True
+    )
+    naming_key: Annotated[bytes, BeforeValidator(_naming_key)] = _setting(
+        b"",
+        "The key of pseudonyms, tokens and links; keep it as long as the records.",
+        "<32 bytes, base64>",
+        secret=True,
+    )
+    signing_keys: Annotated[Mapping[str, bytes], BeforeValidator(_keys)] = _setting(
+        {},
+        "Ed25519 seeds that sign assertions and receipts; the first one signs, all are published.",
+        "s1=<32 bytes, base64>;…",
+        secret=True,
+    )
+
+    @property
+    def store_path(self) -> Path | None:
+        """The SQLite file; None: memory."""
+        return None if self.store == "memory" else Path(self.store.removeprefix("sqlite:"))
+
+
+KEYS = frozenset({"sealing_keys", "peppers", "naming_key", "signing_keys"})
+"""What a command needs that reads or writes the store (`ivrguard accounts`)."""
+
+SERVE = KEYS | {"public_url", "twilio_tokens"}
+"""What `ivrguard serve` cannot do without."""
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting: `IVRGUARD_…`, but `PORT` is what platforms set."""
+    return "PORT" if name == "port" else f"IVRGUARD_{name.upper()}"
+
+
+def load(environ: Mapping[str, str], path: Path | None, *, needs: frozenset[str] = SERVE) -> Settings:
+    """
+    The settings from `environ` and the file at `path` (None: no file). `needs`: settings that must be there.
+
+    Raises `SettingsFault` with a line for each fault.
+    """
+    lines: list[str] = []
+    found: dict[str, tuple[str, str]] = {}
+    for name, place, text, fault in chain(_from_file(path) if path else (), _from_environment(environ)):
+        found[name] = place, text
+        if fault:
+            lines.append(f"{place}: {fault}")
+    settings = Settings()
+    try:
+        settings = Settings.model_validate({name: text for name, (_, text) in found.items() if text})
+    except ValidationError as error:
+        for one in error.errors(include_url=False, include_context=False, include_input=False):
+            name = str(one["loc"][0])
+            message = one["msg"].removeprefix("Value error, ")
+            lines.append(f"{found[name][0]}: {message}; {_for_example(name)}")
+    lines.extend(_belonging_together(settings))
+    lines.extend(
+        f"{variable(name)}: not set; {_for_example(name)}"
+        for name in Settings.model_fields
+        if name in needs and name not in found
+    )
+    if lines:
+        raise SettingsFault(tuple(dict.fromkeys(lines)))
+    return settings
+
+
+def table() -> str:
+    """Every setting in Markdown, for the documentation and for `serve --help`."""
+    rows = ["| Variable | In the file | Default | What it is | Example |", "| --- | --- | --- | --- | --- |"]
+    for name, declared in Settings.model_fields.items():
+        secret = _is_secret(name)
+        default = _extra(name, "shown") or str(declared.default or "")
+        if name in SERVE:
+            default = "**needed**"
+        where = f"`{variable(name)}`" + (f" or `{variable(name)}_FILE`" if secret else "")
+        in_file = "never: a secret" if secret else f"`{name}`"
+        rows.append(
+            f"| {where} | {in_file} | {default} | {declared.description} | `{_extra(name, 'example')}` |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _extra(name: str, key: str) -> str:
+    extra = Settings.model_fields[name].json_schema_extra
+    return str(extra.get(key, "")) if isinstance(extra, dict) else ""
+
+
+def _is_secret(name: str) -> bool:
+    return not Settings.model_fields[name].repr
+
+
+def _for_example(name: str) -> str:
+    return f"for example {variable(name)}={_extra(name, 'example')}"
+
+
+def _belonging_together(settings: Settings) -> Iterator[str]:
+    """Faults that no setting has alone."""
+    if settings.sms_from and settings.sms_service_sid:
+        yield "IVRGUARD_SMS_FROM: IVRGUARD_SMS_SERVICE_SID is set too, and only one can send; take one out"
+    many = (settings.sealing_keys, settings.peppers, settings.signing_keys)
+    keys = [key for keys in (*many, {"": settings.naming_key}) for key in keys.values() if key]
+    if len(set(keys)) != len(keys):
+        yield (
+            "IVRGUARD_SEALING_KEYS, IVRGUARD_PEPPERS, IVRGUARD_NAMING_KEY, IVRGUARD_SIGNING_KEYS: two of the "
+            "keys are the same; make one for each use: openssl rand -base64 32"
+        )
+
+
+_Reading = tuple[str, str, str, str]
+"""Name of a setting, where it was read, its text; and the fault if it cannot be read."""
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[_Reading]:
+    plain = {variable(name): name for name in Settings.model_fields}
+    files = {f"{variable(name)}_FILE": name for name in Settings.model_fields if _is_secret(name)}
+    for place, text in sorted(environ.items()):
+        if not text or not (place in plain or place.startswith("IVRGUARD_")):
+            continue
+        if place in plain:
+            yield plain[place], place, text, ""
+        elif place in files:
+            doubled = bool(environ.get(variable(files[place])))
+            yield from _from_secret_file(files[place], place, text, doubled=doubled)
+        else:
+            yield "", place, "", f"unknown variable{_did_you_mean(place, [*plain, *files])}"
+
+
+def _from_secret_file(name: str, place: str, path: str, *, doubled: bool) -> Iterator[_Reading]:
+    if doubled:
+        yield name, place, "", f"{variable(name)} is set too; take one of them out"
+        return
+    text, fault = _read(Path(path))
+    # The path is not shown: whoever mixes up the two variables has put the secret there.
+    yield name, place, text.strip(), f"the file that it names {fault}" if fault else ""
+
+
+def _read(path: Path) -> tuple[str, str]:
+    """A small file's text, and what is wrong with it. What is in it stays out of the message."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_BYTES_MAX + 1)
+        text = data.decode()
+    except OSError as error:
+        return "", f"cannot be read: {error.strerror or type(error).__name__}"
+    except UnicodeDecodeError:
+        return "", "is not UTF-8; save it as UTF-8"
+    if len(data) > FILE_BYTES_MAX:
+        return "", f"is larger than {FILE_BYTES_MAX // 1024} kB; is it the right file?"
+    return text.removeprefix("\ufeff"), "" if text.strip() else "is empty"
+
+
+def _from_file(path: Path) -> Iterator[_Reading]:
+    """The flat YAML file, its values as they stand there: PyYAML is used up to its events and no further."""
+    text, fault = _read(path)
+    if fault and fault != "is empty":
+        yield "", str(path), "", fault
+        return
+    try:
+        nodes = [one for one in yaml.parse(text, Loader=yaml.SafeLoader) if isinstance(one, yaml.NodeEvent)]
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        yield "", place, "", "this is not YAML; look at quotes, colons and indentation"
+        return
+    if nodes and not isinstance(nodes[0], yaml.MappingStartEvent):
+        yield "", str(path), "", _FLAT
+        return
+    seen: dict[str, str] = {}
+    for key, value in zip(nodes[1::2], nodes[2::2], strict=False):
+        mark = key.start_mark
+        place = f"{path}:{mark.line + 1 if mark else 1}"
+        name, said = _word(key), _word(value)
+        if name is None or said is None:
+            yield "", place, "", _FLAT
+            return
+        before, seen[name] = seen.get(name), place
+        if before is not None:
+            yield "", place, "", f"'{name}' stands twice, first at {before}; take one out"
+        elif name not in Settings.model_fields:
+            yield "", place, "", f"unknown key '{name}'{_did_you_mean(name, [*Settings.model_fields])}"
+        elif _is_secret(name):
+            yield (
+                "",
+                place,
+                "",
+                f"'{name}' is a secret; set {variable(name)} or {variable(name)}_FILE instead",
+            )
+        else:
+            yield name, f"{place}: {name}", said, "" if said else "there is nothing behind it"
+
+
+def _word(node: yaml.NodeEvent) -> str | None:
+    """What stands there, as it stands there; None for anything but a plain or quoted text."""
+    if isinstance(node, yaml.ScalarEvent) and node.anchor is None and node.tag is None:
+        return str(node.value)
+    return None
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else "; take it out"
