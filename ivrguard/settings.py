@@ -27,6 +27,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ivrguard.core.errors import Fault
 
+DEFAULT_PATH = Path("config/ivrguard.yaml")
 FILE_BYTES_MAX = 64 * 1024
 KEY_BYTES = 32
 TOKEN_CHARS_MIN = 16
@@ -195,7 +196,7 @@ class Settings(BaseModel):
     sms_from: Annotated[str, AfterValidator(_sender)] = _setting(
         "", "The number that codes are sent from, by the first account of the tokens.", "+18005550111"
     )
-    sms_service_sid: _Service = _setting(
+    sms_messaging_service_sid: _Service = _setting(
         "",
         "The Messaging Service that codes are sent by, instead of a number.",
         "MG" + "0" * 32,
@@ -219,8 +220,8 @@ class Settings(BaseModel):
             secret=True,
         )
     )
-    upstream_token: _Token = _setting(
-        "",
+    upstream_token: _Token | None = _setting(
+        None,
         "The auth token that your IVR checks signatures with.",
         "<token>",
         shown="the first token of the call's account",
@@ -268,13 +269,15 @@ def variable(name: str) -> str:
 
 def load(environ: Mapping[str, str], path: Path | None, *, needs: frozenset[str] = SERVE) -> Settings:
     """
-    The settings from `environ` and the file at `path` (None: no file). `needs`: settings that must be there.
+    The settings from `environ` and the file at `path`. `needs`: settings that must be there.
 
-    Raises `SettingsFault` with a line for each fault.
+    There need be no file at `DEFAULT_PATH`; a path of any other name was chosen, and must be readable. None: no
+    file. Raises `SettingsFault` with a line for each fault.
     """
     lines: list[str] = []
     found: dict[str, tuple[str, str]] = {}
-    for name, place, text, fault in chain(_from_file(path) if path else (), _from_environment(environ)):
+    in_file = _from_file(path) if path and (path != DEFAULT_PATH or path.exists()) else ()
+    for name, place, text, fault in chain(in_file, _from_environment(environ)):
         found[name] = place, text
         if fault:
             lines.append(f"{place}: {fault}")
@@ -328,8 +331,8 @@ def _for_example(name: str) -> str:
 
 def _belonging_together(settings: Settings) -> Iterator[str]:
     """Faults that no setting has alone."""
-    if settings.sms_from and settings.sms_service_sid:
-        yield "IVRGUARD_SMS_FROM: IVRGUARD_SMS_SERVICE_SID is set too, and only one can send; take one out"
+    if settings.sms_from and settings.sms_messaging_service_sid:
+        yield "IVRGUARD_SMS_FROM: IVRGUARD_SMS_MESSAGING_SERVICE_SID is set too, and only one can send; take one out"
     many = (settings.sealing_keys, settings.peppers, settings.signing_keys)
     keys = [key for keys in (*many, {"": settings.naming_key}) for key in keys.values() if key]
     if len(set(keys)) != len(keys):

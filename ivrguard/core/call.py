@@ -74,7 +74,7 @@ class Pending:
 
     `held`: the sealed request, or the sealed rest of the document from the transfer on. `since_turn`: proofs
     made at this turn or later are fresh for `reverify`. `nonce`: where the caller's leg enters a transfer.
-    `queues`, `carriers`, `whispers`: see handoff.Leg. `asked`: how often the IVR itself asked for more.
+    `queues`, `carriers`, `whispers`: see handoff.Leg. `about`: the path asked for, for the record. `asked`: how often the IVR itself asked for more.
     """
 
     what: What
@@ -85,6 +85,7 @@ class Pending:
     queues: tuple[str, ...] = ()
     carriers: tuple[str, ...] = ()
     whispers: tuple[tuple[str, str], ...] = ()
+    about: str = ""
     asked: int = 0
 
 
@@ -465,7 +466,7 @@ def step(flow: Flow, call: Call, books: Books, event: Event, now_ms: int) -> Ste
     match event:
         case Arrived(visit, held, nonce):
             demand, _ = decide(flow.rules, flow.default, visit)
-            pending = Pending(What.REQUEST, (demand,), since_turn=call.turn)
+            pending = Pending(What.REQUEST, (demand,), since_turn=call.turn, about=visit.path)
             if missing(flow, call, demand, call.turn, now_ms) != ():
                 pending = replace(pending, held=held)
             call = replace(call, pending=pending, question=None)
@@ -527,7 +528,7 @@ def _granted(flow: Flow, call: Call, books: Books, pending: Pending, nonce: str,
     intent = next((demand.intent for demand in pending.demands if demand.intent), "")
     done = replace(call, question=None, misses=0)
     if pending.what is What.REQUEST:
-        entry = _entry(done, "authz_granted", now_ms, pending.what, intent=intent)
+        entry = _entry(done, "authz_granted", now_ms, pending.what, intent=intent, path=pending.about)
         return Step(done, books, Forward(pending.held, intent), (entry,))
     leg = handoff.mint(
         flow,
@@ -562,7 +563,7 @@ def _ask(
         return _refuse(call, books, "refused", "asks", now_ms, entries)
     call = replace(call, asks=call.asks + 1, question=question)
     if entry:
-        entries = (*entries, _entry(call, "authz_step_up", now_ms, question.factor or "identify"))
+        entries = (*entries, _entry(call, "authz_step_up", now_ms, question.factor or "identify", **_about(call)))
     if not question.factor:
         words = "identify_or_known" if offers_number(flow, call) else "identify"
         move = Ask(question, (*preface, words), flow.identify.digits_max + 1)
@@ -770,7 +771,8 @@ def _asked_for_more(flow: Flow, call: Call, books: Books, event: AskedForMore, n
     if event.max_age_s is not None:  # proofs made for this request count, however long the questions took
         demand = Demand(level, reverify=level, fresh_s=event.max_age_s)
     demands = (*(call.pending.demands if call.pending else ()), demand)
-    pending = Pending(What.REQUEST, demands, event.held, since_turn=call.turn, asked=asked)
+    about = call.pending.about if call.pending else ""
+    pending = Pending(What.REQUEST, demands, event.held, since_turn=call.turn, about=about, asked=asked)
     return _proceed(flow, replace(call, pending=pending), books, event.nonce, now_ms, first=True)
 
 
@@ -800,9 +802,15 @@ def _refuse(
     entries: tuple[Entry, ...] = (),
     dial: str | None = None,
 ) -> Step:
-    entry = _entry(call, "authz_fail", now_ms, reason)
+    entry = _entry(call, "authz_fail", now_ms, reason, **_about(call))
     over = replace(call, question=None, pending=None)
     return Step(over, books, Refuse(words, reason, dial), (*entries, entry))
+
+
+def _about(call: Call) -> dict[str, str]:
+    """What the pending thing is, for the record."""
+    pending = call.pending
+    return {"path": pending.about, "queues": ",".join(pending.queues)} if pending else {}
 
 
 def _lane_name(call: Call) -> str:

@@ -16,10 +16,10 @@ deadline for the whole, no bound, and logs what it sends.
 """
 
 import asyncio
-import logging
 from typing import Any
 
 import aiohttp
+import orjson
 from twilio.base.exceptions import TwilioException
 from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
@@ -54,8 +54,8 @@ class SmsMessenger:
             raise ValueError("messages need a number to come from, or a messaging service: one of the two")
         self._sender = {"from_": from_} if from_ else {"messaging_service_sid": messaging_service_sid}
         self._http = _Http()
-        self._client = Client(
-            account_sid, auth_token, http_client=self._http, environment=dict(_NO_ENVIRONMENT)
+        self._client = Client(  # type: ignore[no-untyped-call]  # the library leaves it without types
+            account_sid, auth_token, http_client=self._http, environment=_NO_ENVIRONMENT
         )
         self._client.api.base_url = api_url
         self._under_way = 0
@@ -83,7 +83,7 @@ class SmsMessenger:
             raise NotifyFault("the carrier's answer was not what its API answers") from None
         finally:
             self._under_way -= 1
-        if taken.status in {"failed", "undelivered"}:
+        if str(taken.status) in {"failed", "undelivered"}:
             raise NotifyFault(_told(taken.error_code, "took the message and failed to send it"))
 
     async def close(self) -> None:
@@ -91,14 +91,15 @@ class SmsMessenger:
         await self._http.close()
 
 
-class _Http(AsyncHttpClient):  # type: ignore[misc]  # the library's classes have no types we may rely on
-    """The library's way to the network: kept connections, our bounds, no log."""
+class _Http(AsyncHttpClient):
+    """The library's way to the network: kept connections, our bounds, no log (so its constructor is not called)."""
+
+    is_async = True
 
     def __init__(self) -> None:
-        super().__init__(logging.Logger("never used"), is_async=True)
         self._session: aiohttp.ClientSession | None = None
 
-    async def request(
+    async def request(  # type: ignore[override]  # so does the library's own async client
         self,
         method: str,
         uri: str,
@@ -106,13 +107,11 @@ class _Http(AsyncHttpClient):  # type: ignore[misc]  # the library's classes hav
         data: Any = None,
         headers: Any = None,
         auth: tuple[str, str] | None = None,
-        timeout: float | None = None,
-        allow_redirects: bool = False,
+        timeout: float | None = None,  # noqa: ARG002 - the deadline is send's
+        allow_redirects: bool = False,  # noqa: ARG002 - never: law 4
     ) -> Response:
-        """One request, one answer; the deadline is `send`'s."""
-        if (
-            self._session is None
-        ):  # a session belongs to the running loop, which is not there when we are made
+        """One request, one answer. Raises `ValueError` for an answer that is none of the API's."""
+        if self._session is None:  # it belongs to the running loop, which may not be there when we are made
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=SENDS_AT_ONCE_MAX),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
@@ -132,7 +131,9 @@ class _Http(AsyncHttpClient):  # type: ignore[misc]  # the library's classes hav
                 body += chunk
                 if len(body) > ANSWER_BYTES_MAX:
                     raise ValueError("too long an answer")
-            return Response(answer.status, body.decode())
+        if answer.ok and not isinstance(orjson.loads(body), dict):
+            raise ValueError("not an object")
+        return Response(answer.status, body.decode())
 
     async def close(self) -> None:
         """Close the kept connections."""

@@ -221,6 +221,39 @@ Event: TypeAlias = (
 Waiting: TypeAlias = Asked | Recording | Queued | Bridged | Connected
 
 
+def describe(event: Event) -> str:
+    """One line about an event, as a transcript shows it. Nothing that may be a secret is in it."""
+    match event:
+        case Said(text, _):
+            return f'"{text}"'
+        case Played(url, status):
+            return f"plays {url}" if 200 <= status < 300 else f"cannot play {url}"
+        case Paused(seconds):
+            return f"pauses for {seconds:g} s"
+        case Asked(input=kind):
+            return "waits for keys" if kind == "dtmf" else "waits for keys or words"
+        case Recording():
+            return "beeps and records"
+        case Recorded(_, seconds, _):
+            return f"has recorded {seconds} s"
+        case Dialled(targets, status, _):
+            return f"dials {', '.join(f'{each.kind} {each.name}' for each in targets) or 'nobody'}: {status}"
+        case Bridged(agent):
+            return f"connects the caller with {agent}"
+        case Queued(name, workflow):
+            return f"puts the caller into {f'workflow {workflow}' if workflow else f'queue {name}'}"
+        case Referred(target):
+            return f"refers the caller to {target}"
+        case Connected(noun, url):
+            return f"connects the caller with a machine ({noun} {url})"
+        case HungUp(by):
+            return {"caller": "the caller has hung up", "document": "hangs up", "error": "breaks off"}[by]
+        case Failed(code, url):
+            return f"fails with error {code} at {url}"
+        case Warned(code, about):
+            return f"warns with {code} about {about}"
+
+
 class Person(Protocol):
     """Somebody with a telephone in the hand; see `Line.converse`."""
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from itertools import product
@@ -102,7 +102,7 @@ async def test_a_damaged_hash_is_said_aloud(judge: PinJudge, damaged: str) -> No
 def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The parameters of every hash that argon2 really worked out, in order."""
     done: list[str] = []
-    verify = library.verify_secret
+    verify: Callable[[bytes, bytes, argon2.Type], bool] = library.verify_secret
 
     def counted(hash_: bytes, secret: bytes, kind: argon2.Type) -> bool:
         try:
@@ -152,7 +152,7 @@ class Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     one = Gate()
-    verify = library.verify_secret
+    verify: Callable[[bytes, bytes, argon2.Type], bool] = library.verify_secret
 
     def gated(hash_: bytes, secret: bytes, kind: argon2.Type) -> bool:
         one.reached.set()

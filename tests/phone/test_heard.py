@@ -3,6 +3,7 @@
 import pytest
 
 from ivrguard.phone.heard import (
+    Bridged, Failed, HungUp, Paused, Played, Recorded, Recording, Referred, Warned, describe,
     HANGS_UP,
     SILENCES_MAX,
     AgentBehaviour,
@@ -60,6 +61,36 @@ def test_a_client_is_addressed_by_its_scheme():
     """To of a client's leg is client:name; a number or a SIP address stands as it is."""
     assert Target("client", "ada").address == "client:ada"
     assert Target("number", "+14155550100").address == "+14155550100"
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (Said("Welcome."), '"Welcome."'),
+        (Played("https://x/a.mp3"), "plays https://x/a.mp3"),
+        (Played("https://x/a.mp3", 404), "cannot play https://x/a.mp3"),
+        (Paused(1.5), "pauses for 1.5 s"),
+        (Asked("/menu"), "waits for keys"),
+        (Asked("/menu", input="dtmf speech"), "waits for keys or words"),
+        (Recording("/kept"), "beeps and records"),
+        (Recorded("/r", 3, "#"), "has recorded 3 s"),
+        (Dialled((Target("number", "+1"), Target("client", "ada")), "busy", False), "dials number +1, client ada: busy"),
+        (Dialled((), "failed", False), "dials nobody: failed"),
+        (Bridged("ada"), "connects the caller with ada"),
+        (Queued("support"), "puts the caller into queue support"),
+        (Queued("", "WW1", "{}"), "puts the caller into workflow WW1"),
+        (Referred("sip:a@b"), "refers the caller to sip:a@b"),
+        (Connected("Stream", "wss://x"), "connects the caller with a machine (Stream wss://x)"),
+        (HungUp("caller"), "the caller has hung up"),
+        (HungUp("document"), "hangs up"),
+        (HungUp("error"), "breaks off"),
+        (Failed(12100, "/voice"), "fails with error 12100 at /voice"),
+        (Warned(12200, "Ninja"), "warns with 12200 about Ninja"),
+    ],
+)
+def test_every_event_has_a_line(event, line):
+    """A transcript tells what happened, in words."""
+    assert line == describe(event)
 
 
 def test_what_may_hold_a_secret_is_in_no_repr():

@@ -1,0 +1,181 @@
+"""
+A whole contact centre on loopback: the guard, an IVR behind it, a carrier for messages, and a pretend Twilio.
+
+The demo, the telephone in the terminal and the tests all call through it. Everything in it is real but the
+provider's network: real sockets, a real server, a real store, real hashes. Only the clock can be moved.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import aiohttp
+from aiohttp import web
+
+from ivrguard.core.audit import Entry
+from ivrguard.core.flow import Flow, Upstream
+from ivrguard.core.handoff import Desk
+from ivrguard.guard import books
+from ivrguard.keyring import KEY_BYTES, Keyring
+from ivrguard.notify.sms import SmsMessenger
+from ivrguard.phone.exchange import Exchange, Line
+from ivrguard.phone.messages import Messages
+from ivrguard.ports import Account, Change, Put, Store
+from ivrguard.stores.memory import MemoryStore
+from ivrguard.web.app import Parts, Server, wall_clock_ms
+
+PUBLIC_URL = "https://guard.example"
+ACCOUNT_SID = "AC" + "5e" * 16
+AUTH_TOKEN = "the-pretend-twilio-signs-with-this"  # noqa: S105 -- of a pretend account
+SMS_FROM = "+18005550199"
+ATTESTED = "TN-Validation-Passed-A"
+
+
+class Clock:
+    """Milliseconds since the epoch, from `now_ms` on or from the machine's clock; `advance` moves it."""
+
+    def __init__(self, now_ms: int | None = None) -> None:
+        self._fixed_ms = now_ms
+        self._ahead_ms = 0
+
+    def __call__(self) -> int:
+        """Now."""
+        return (wall_clock_ms() if self._fixed_ms is None else self._fixed_ms) + self._ahead_ms
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds pass (a negative number: the clock jumps back)."""
+        self._ahead_ms += round(seconds * 1000)
+
+
+def new_keyring() -> Keyring:
+    """Fresh keys that last as long as the process."""
+
+    def key() -> bytes:
+        return secrets.token_bytes(KEY_BYTES)
+
+    return Keyring(sealing={"k1": key()}, peppers={"p1": key()}, naming_key=key(), signing={"s1": key()})
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """What is running. `guard_url`, `ops_url`, `ivr_url`: on loopback."""
+
+    server: Server
+    exchange: Exchange
+    carrier: Messages
+    store: Store
+    keyring: Keyring = field(repr=False)
+    flow: Flow
+    clock: Clock
+    session: aiohttp.ClientSession
+    guard_url: str
+    ops_url: str
+    ivr_url: str
+
+    def call(self, from_: str = "+15551230001", *, attested: bool = False, to: str | None = None) -> Line:
+        """A call that has not begun."""
+        number = to or self.flow.numbers[0]
+        return self.exchange.call(from_, number, stir_verstat=ATTESTED if attested else None)
+
+    async def enrol(self, account: Account, *, pin: str | None = None) -> Account:
+        """Add an account, with this PIN hashed for real."""
+        if pin is not None:
+            credential = await self.server.pins.enrol(pin)
+            account = replace(account, credentials=(credential, *account.credentials))
+        assert await self.server.directory.add(account, now_ms=self.clock(), by="rig")
+        return account
+
+    async def desk(self, name: str, *queues: str) -> str:
+        """Add an agent's desk; its key."""
+        secret = secrets.token_urlsafe(32)
+        key, now = books.desk_key(secret), self.clock()
+        entry = Entry(now, "desk_created", reason="added", detail=(("desk", name),))
+        put = Put(key, Desk(name, queues, now))
+        await self.store.amend([key], lambda _: Change(None, (put,), (entry,)))
+        return secret
+
+    async def redeem(
+        self, key: str, token: str, call_sid: str | None = None
+    ) -> tuple[int, dict[str, object]]:
+        """What the agents' API answers to a token: status and JSON."""
+        body = {"token": token} if call_sid is None else {"token": token, "call_sid": call_sid}
+        url = f"{self.guard_url}/.ivrguard/agent/v1/redemptions"
+        headers = {"Authorization": f"Bearer {key}"}
+        async with self.session.post(url, json=body, headers=headers) as response:
+            answered: dict[str, object] = await response.json()
+            return response.status, answered
+
+
+async def listen(app: web.Application, stack: AsyncExitStack) -> str:
+    """Serve an application on a free loopback port until the stack unwinds; its origin."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+
+@asynccontextmanager
+async def rig(
+    flow: Flow,
+    ivr: Callable[[str], web.Application] | str,
+    *,
+    store: Store | None = None,
+    clock: Clock | None = None,
+    keyring: Keyring | None = None,
+    path: str = "/voice",
+    hash_threads: int | None = None,
+    extra: Mapping[str, object] | None = None,
+) -> AsyncIterator[Rig]:
+    """
+    Start everything, and stop it at the end.
+
+    `ivr`: makes the IVR's application, given the account's auth token; or the URL of one that runs already.
+    `path`: the IVR's first document. `store`: closed at the end. `extra`: further fields of `Parts`.
+    """
+    clock, keyring = clock or Clock(), keyring or new_keyring()
+    store = store if store is not None else MemoryStore()
+    async with AsyncExitStack() as stack:
+        ivr_url = ivr if isinstance(ivr, str) else await listen(ivr(AUTH_TOKEN), stack)
+        carrier = Messages(ACCOUNT_SID, AUTH_TOKEN)
+        carrier_url = await listen(carrier.app(), stack)
+        messenger = SmsMessenger(ACCOUNT_SID, AUTH_TOKEN, SMS_FROM, api_url=carrier_url)
+        stack.push_async_callback(messenger.close)
+        flow = replace(flow, upstream=Upstream(ivr_url + path, flow.upstream.also))
+        parts = Parts(
+            public_url=PUBLIC_URL,
+            flows=(flow,),
+            store=store,
+            keyring=keyring,
+            tokens={ACCOUNT_SID: (AUTH_TOKEN,)},
+            messenger=messenger,
+            hash_threads=hash_threads,
+            clock=clock,
+        )
+        server = Server(replace(parts, **extra) if extra else parts)  # type: ignore[arg-type]  # fields by name
+        await server.start()
+        stack.push_async_callback(server.stop)
+        session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+        guard_url = f"http://127.0.0.1:{server.port}"
+        exchange = Exchange(session, ACCOUNT_SID, AUTH_TOKEN, routes={PUBLIC_URL: guard_url})
+        for number in flow.numbers:
+            exchange.number(
+                number,
+                f"{PUBLIC_URL}/",
+                fallback_url=f"{PUBLIC_URL}/.ivrguard/fallback",
+                status_callback=f"{PUBLIC_URL}/.ivrguard/status",
+            )
+        yield Rig(
+            server=server,
+            exchange=exchange,
+            carrier=carrier,
+            store=store,
+            keyring=keyring,
+            flow=flow,
+            clock=clock,
+            session=session,
+            guard_url=guard_url,
+            ops_url=f"http://127.0.0.1:{server.ops_port}",
+            ivr_url=ivr_url,
+        )
