@@ -21,28 +21,27 @@ from rich.table import Table
 from ivrguard import flowfile, keyring, log, settings
 from ivrguard.core import audit as chain
 from ivrguard.core.assurance import Kind
-from ivrguard.core.audit import Entry
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
-from ivrguard.core.handoff import Desk
-from ivrguard.core.lockout import Disabled, Locked, UnlockRequest, Unlocked
+from ivrguard.core.lockout import Disabled, Locked, Unlocked, UnlockRequest
 from ivrguard.directory.local import LocalDirectory, canonical_id, canonical_number
 from ivrguard.factors.pin import PinJudge
 from ivrguard.factors.totp import TotpJudge, new_secret, provisioning_uri
-from ivrguard.guard import books, locks
+from ivrguard.guard import desk as desk_keys
+from ivrguard.guard import locks
 from ivrguard.keyring import Keyring
 from ivrguard.notify.sms import SmsMessenger
 from ivrguard.phone import demo as demonstration
 from ivrguard.phone import play as telephone
-from ivrguard.ports import Account, Change, Credential, Key, Put, Store
+from ivrguard.ports import Account, Credential, Key, Store
 from ivrguard.settings import Settings, SettingsFault
 from ivrguard.stores import sqlite
 from ivrguard.stores.memory import MemoryStore
+from ivrguard.telephony.signature import SharedKey
 from ivrguard.web.app import Parts, Server, serve, wall_clock_ms
 
 T = TypeVar("T")
 
-CONFIG = Path("config/ivrguard.yaml")
 DESK_KEY_BYTES = 32
 ENTRIES_PER_PAGE = 1_000
 
@@ -69,6 +68,7 @@ for name, group in (
 ):
     app.add_typer(group, name=name)
 
+CONFIG = settings.DEFAULT_PATH
 Config = Annotated[Path, typer.Option("--config", help="The settings file.", show_default=True)]
 
 
@@ -79,10 +79,10 @@ def fail(*lines: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def settled(config: Path) -> Settings:
-    """The settings, or all their faults at once."""
+def settled(config: Path, needs: frozenset[str] = settings.KEYS) -> Settings:
+    """The settings, or all their faults at once. `needs`: what the command cannot do without."""
     try:
-        return settings.load(os.environ, config)
+        return settings.load(os.environ, config, needs=needs)
     except SettingsFault as fault:
         fail(*fault.lines)
 
@@ -153,7 +153,7 @@ def moment(at_ms: int) -> str:
 @app.command(name="serve", epilog="Settings: docs/settings.md, or `ivrguard settings`.")
 def serve_(config: Config = CONFIG) -> None:
     """Answer webhooks until SIGTERM; then finish what is under way."""
-    configured = settled(config)
+    configured = settled(config, settings.SERVE)
     flows = flows_of(configured.flows)
     log.configure(configured.log_level)
 
@@ -175,7 +175,7 @@ def serve_(config: Config = CONFIG) -> None:
             store=store,
             keyring=keyring_of(configured),
             tokens=configured.twilio_tokens,
-            shared_keys=configured.shared_keys(),
+            shared_keys=tuple(SharedKey(*one) for one in configured.twilio_shared_keys),
             upstream_token=configured.upstream_token,
             messenger=messenger,
             hash_threads=configured.hash_threads,
@@ -211,13 +211,15 @@ def check(folder: Annotated[Path, typer.Argument(help="A folder of flow files.")
         raise typer.Exit(1)
     for flow in loaded.flows:
         numbers = ", ".join(flow.numbers)
-        out.print(f"{flow.name} {flow.version}: {len(flow.rules)} rules for {numbers}: no fault", markup=False)
+        out.print(
+            f"{flow.name} {flow.version}: {len(flow.rules)} rules for {numbers}: no fault", markup=False
+        )
 
 
 @app.command()
 def migrate(config: Config = CONFIG) -> None:
     """Make the store, or bring it to this version. Harmless when there is nothing to do."""
-    configured = settled(config)
+    configured = settled(config, frozenset())
     if configured.store_path is None:
         out.print("the store is memory: nothing to migrate")
         return
@@ -247,7 +249,9 @@ def demo(
 
 @app.command()
 def play(
-    flow: Annotated[Path, typer.Argument(help="A flow file, or a folder with one.")] = Path("flows/bank.yaml"),
+    flow: Annotated[Path, typer.Argument(help="A flow file, or a folder with one.")] = Path(
+        "flows/bank.yaml"
+    ),
     caller: Annotated[str, typer.Option("--from", help="The number you call from.")] = "+15551230001",
     attested: Annotated[bool, typer.Option(help="The carrier attests the number (STIR/SHAKEN A).")] = False,
 ) -> None:
@@ -387,31 +391,17 @@ def desks_add(
 ) -> None:
     """Add a desk and print its key, once: only its digest is kept."""
     secret = secrets.token_urlsafe(DESK_KEY_BYTES)
-
-    async def work(store: Store, configured: Settings) -> None:
-        now = wall_clock_ms()
-        key = books.desk_key(secret)
-        desk = Desk(name, tuple(queue), now)
-
-        def change(_: object) -> Change[None]:
-            entry = Entry(now, "desk_created", reason="added", detail=(("desk", name),))
-            return Change(None, (Put(key, desk),), (entry,))
-
-        await store.amend([key], change)
-
-    in_store(config, work)
+    in_store(
+        config,
+        lambda store, _: desk_keys.add(store, name, tuple(queue), secret=secret, now_ms=wall_clock_ms()),
+    )
     print(secret)
 
 
 @desks.command("list")
 def desks_list(config: Config = CONFIG) -> None:
     """The desks, without their keys."""
-
-    async def work(store: Store, configured: Settings) -> list[Desk]:
-        found = await store.list("desk", limit=ENTRIES_PER_PAGE)
-        return [one.value for one in found if isinstance(one.value, Desk)]
-
-    for desk in in_store(config, work):
+    for _, desk in in_store(config, lambda store, _: desk_keys.every(store)):
         state = f"revoked {moment(desk.revoked_ms)}" if desk.revoked_ms else "in force"
         out.print(f"{desk.name}: {', '.join(desk.queues)}; {state}", markup=False)
 
@@ -419,21 +409,8 @@ def desks_list(config: Config = CONFIG) -> None:
 @desks.command("revoke")
 def desks_revoke(name: str, config: Config = CONFIG) -> None:
     """End every key of a desk. Harmless when there is none."""
-
-    async def work(store: Store, configured: Settings) -> int:
-        now = wall_clock_ms()
-        count = 0
-        for one in await store.list("desk", limit=ENTRIES_PER_PAGE):
-            if isinstance(one.value, Desk) and one.value.name == name and one.value.revoked_ms is None:
-                key: Key[object] = Key("desk", one.id)
-                gone = Desk(name, one.value.queues, one.value.created_ms, now)
-                entry = Entry(now, "desk_revoked", reason="revoked", detail=(("desk", name),))
-                change = Change(None, (Put(key, gone),), (entry,))
-                await store.amend([key], lambda _, change=change: change)  # type: ignore[misc]  # mypy: default
-                count += 1
-        return count
-
-    out.print(f"{name}: {in_store(config, work)} keys revoked", markup=False)
+    count = in_store(config, lambda store, _: desk_keys.revoke(store, name, now_ms=wall_clock_ms()))
+    out.print(f"{name}: {count} keys revoked", markup=False)
 
 
 # ── locks ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -469,7 +446,9 @@ def locks_show(account: str, config: Config = CONFIG) -> None:
     """How the factors of one account stand."""
 
     async def work(store: Store, configured: Settings) -> tuple[locks.Seen, ...]:
-        return await locks.of_account(store, flows_of(configured.flows), canonical_id(account), wall_clock_ms())
+        return await locks.of_account(
+            store, flows_of(configured.flows), canonical_id(account), wall_clock_ms()
+        )
 
     try:
         print_locks(in_store(config, work))

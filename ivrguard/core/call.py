@@ -563,7 +563,10 @@ def _ask(
         return _refuse(call, books, "refused", "asks", now_ms, entries)
     call = replace(call, asks=call.asks + 1, question=question)
     if entry:
-        entries = (*entries, _entry(call, "authz_step_up", now_ms, question.factor or "identify", **_about(call)))
+        entries = (
+            *entries,
+            _entry(call, "authz_step_up", now_ms, question.factor or "identify", **_about(call)),
+        )
     if not question.factor:
         words = "identify_or_known" if offers_number(flow, call) else "identify"
         move = Ask(question, (*preface, words), flow.identify.digits_max + 1)

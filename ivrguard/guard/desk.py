@@ -5,15 +5,17 @@ The law of this file: leg, call, ledgers and record change in one act, and every
 bad gets the same answer (None), whatever was wrong with it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ivrguard.core import call as calls
 from ivrguard.core import handoff, lockout
+from ivrguard.core.audit import Entry
 from ivrguard.core.call import Call
 from ivrguard.core.handoff import Desk, Leg
 from ivrguard.guard import books
 from ivrguard.guard.world import Mounted, World
-from ivrguard.ports import Change, Key, Put
+from ivrguard.ports import Change, Key, Put, Store
 
 Outcome = handoff.Redeemed | handoff.Refused
 
@@ -34,6 +36,40 @@ class Receipt:
     age_s: int
     intent: str
     may: tuple[handoff.May, ...]
+
+
+DESKS_LISTED_MAX = 1_000
+
+
+async def add(store: Store, name: str, queues: tuple[str, ...], *, secret: str, now_ms: int) -> None:
+    """A new desk with the key `secret`, of which only the digest is kept."""
+    key = books.desk_key(secret)
+    entry = Entry(now_ms, "desk_created", reason="added", detail=(("desk", name),))
+    put = Put(key, Desk(name, queues, now_ms))
+    await store.amend([key], lambda _: Change(None, (put,), (entry,)))
+
+
+async def every(store: Store) -> tuple[tuple[str, Desk], ...]:
+    """Every desk, by the digest of its key."""
+    found = await store.list("desk", limit=DESKS_LISTED_MAX)
+    return tuple((one.id, one.value) for one in found if isinstance(one.value, Desk))
+
+
+async def revoke(store: Store, name: str, *, now_ms: int) -> int:
+    """End every key of the desk `name`; how many were in force."""
+    count = 0
+    for digest, desk in await every(store):
+        if desk.name == name and desk.revoked_ms is None:
+            put = Put(Key("desk", digest), replace(desk, revoked_ms=now_ms))
+            entry = Entry(now_ms, "desk_revoked", reason="revoked", detail=(("desk", name),))
+            done: Change[None] = Change(None, (put,), (entry,))
+            await store.amend([put.key], partial(_as_decided, done))
+            count += 1
+    return count
+
+
+def _as_decided(done: Change[None], _: books.Values) -> Change[None]:
+    return done
 
 
 async def desk_of(world: World, secret: str) -> Desk | None:

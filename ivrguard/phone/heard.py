@@ -250,8 +250,8 @@ def describe(event: Event) -> str:
             return {"caller": "the caller has hung up", "document": "hangs up", "error": "breaks off"}[by]
         case Failed(code, url):
             return f"fails with error {code} at {url}"
-        case Warned(code, about):
-            return f"warns with {code} about {about}"
+        case _:
+            return f"warns with {event.code} about {event.about}"
 
 
 class Person(Protocol):

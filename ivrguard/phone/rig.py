@@ -13,15 +13,13 @@ from dataclasses import dataclass, field, replace
 import aiohttp
 from aiohttp import web
 
-from ivrguard.core.audit import Entry
 from ivrguard.core.flow import Flow, Upstream
-from ivrguard.core.handoff import Desk
-from ivrguard.guard import books
+from ivrguard.guard import desk as desks
 from ivrguard.keyring import KEY_BYTES, Keyring
 from ivrguard.notify.sms import SmsMessenger
 from ivrguard.phone.exchange import Exchange, Line
 from ivrguard.phone.messages import Messages
-from ivrguard.ports import Account, Change, Put, Store
+from ivrguard.ports import Account, Store
 from ivrguard.stores.memory import MemoryStore
 from ivrguard.web.app import Parts, Server, wall_clock_ms
 
@@ -89,10 +87,7 @@ class Rig:
     async def desk(self, name: str, *queues: str) -> str:
         """Add an agent's desk; its key."""
         secret = secrets.token_urlsafe(32)
-        key, now = books.desk_key(secret), self.clock()
-        entry = Entry(now, "desk_created", reason="added", detail=(("desk", name),))
-        put = Put(key, Desk(name, queues, now))
-        await self.store.amend([key], lambda _: Change(None, (put,), (entry,)))
+        await desks.add(self.store, name, queues, secret=secret, now_ms=self.clock())
         return secret
 
     async def redeem(

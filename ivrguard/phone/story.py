@@ -1,26 +1,35 @@
 """A call as a story: `.call` files, read, played on a pretend exchange, and written.
 
-The format, one step a line; blank lines and lines that begin with `#` are for people::
+The format: one step a line. Blank lines and lines that begin with `#` are for people; a `#` further on is part
+of its step, for keys have one too::
 
+    # anybody may listen to the opening hours
     title: The balance for an honest caller
+    call from +14155550123 to +18005550100 attested A
+    hear "account number"
+    press 123456#
+    press {pin}#
+    not hear "sorry"
+    transferred to enqueue "fraud-line" with token
+    hung up
 
-    call from +14155550123 to +18005550100 attested A   # numbers, anonymous, client:..., sip:...
-    hear "account number"           part of what is said or played, in order, capitals do not matter
-    not hear "sorry"                nothing of the kind was said
-    press 123456#                   keys
-    press {pin}#                    a value of the world; {code} is the last code texted to the caller
-    say "my balance"                words, for a Gather that listens to speech
-    silence                         the question or the recording times out
-    hang up                         the caller leaves
-    wait 30m                        time passes (s, m, h, d)
-    transferred to enqueue "fraud-line" with token      also: workflow, number, client, sip,
-                                                        conference, queue; `with token` may be left out
-    agent answers                   the caller is taken out of the queue
-    agent hangs up                  the agent leaves the conversation
-    hung up                         the other side has ended the call
-    redeem ...                      any other verb is the world's (`World.actions`)
-
-A `#` after a step is part of the step: keys have one too. Comments stand alone on their line.
+=====================================  ==========================================================================
+``call from X to Y [attested A]``      a call begins; X may be anonymous, sip:... or client:...; A, B or C
+``hear "words"``                       part of what was said or played; in order, capitals do not matter
+``not hear "words"``                   nothing of the kind was said or played
+``press KEYS``                         0 to 9, `*`, `#`; `{name}` is a value of the world, `{code}` the last code
+                                       that was texted to the caller
+``say "words"``                        spoken by the caller, for a question that listens or a recording
+``silence``                            the question or the recording times out
+``hang up``                            the caller leaves
+``wait 30m``                           time passes: s, m, h, d
+``transferred to KIND "name"``         KIND: enqueue, workflow, number, client, sip, conference, queue; and
+                                       ``with token``: something that looks like a token went along
+``agent answers``                      the caller is taken out of the queue
+``agent hangs up``                     the agent leaves the conversation
+``hung up``                            the other side has ended the call
+any other verb                         is the world's (`World.actions`), with the rest of the line
+=====================================  ==========================================================================
 
 Laws of this file
  1. A story is refused whole, every fault with its file and line, before anything is called.
@@ -214,8 +223,8 @@ def _write(does: Does) -> str:
             return f"wait {seconds // _SECONDS[unit]}{unit}"
         case Transferred(kind, name, with_token):
             return f"transferred to {kind} {_quote(name)}" + (" with token" if with_token else "")
-        case Act(verb, rest):
-            return f"{verb} {rest}".strip()
+        case _:
+            return f"{does.verb} {does.rest}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +385,7 @@ class Scene:
                 await self.line.hang_up()
             case Plain("agent answers"):
                 await self.line.dequeued()
-            case Plain():
+            case _:
                 await self.line.agent_hangs_up()
         self._listen()
 
@@ -494,7 +503,7 @@ def _tokens(event: Event) -> list[str]:
     """
     match event:
         case Queued(task=task):
-            named: Iterator[tuple[str, str]] = _texts(json.loads(task or "{}"))
+            named: Iterator[tuple[str, str]] = _texts(_json(task))
         case Dialled(targets, whispered=whispered):
             named = (pair for each in targets for pair in each.parameters)
             codes = _WHISPERED.findall(" ".join(whispered))
@@ -502,6 +511,14 @@ def _tokens(event: Event) -> list[str]:
         case _:
             return []
     return _named_tokens(named)
+
+
+def _json(text: str) -> object:
+    """A task's attributes, or nothing when they are not JSON (which is for others to complain about)."""
+    try:
+        return cast(object, json.loads(text))
+    except ValueError:
+        return None
 
 
 def _named_tokens(named: Iterator[tuple[str, str]]) -> list[str]:

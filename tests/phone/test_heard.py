@@ -3,17 +3,26 @@
 import pytest
 
 from ivrguard.phone.heard import (
-    Bridged, Failed, HungUp, Paused, Played, Recorded, Recording, Referred, Warned, describe,
     HANGS_UP,
     SILENCES_MAX,
     AgentBehaviour,
     Asked,
+    Bridged,
     Connected,
     Dialled,
+    Failed,
+    HungUp,
+    Paused,
+    Played,
     Queued,
+    Recorded,
+    Recording,
+    Referred,
     Said,
     Script,
     Target,
+    Warned,
+    describe,
 )
 
 
@@ -74,7 +83,10 @@ def test_a_client_is_addressed_by_its_scheme():
         (Asked("/menu", input="dtmf speech"), "waits for keys or words"),
         (Recording("/kept"), "beeps and records"),
         (Recorded("/r", 3, "#"), "has recorded 3 s"),
-        (Dialled((Target("number", "+1"), Target("client", "ada")), "busy", False), "dials number +1, client ada: busy"),
+        (
+            Dialled((Target("number", "+1"), Target("client", "ada")), "busy", False),
+            "dials number +1, client ada: busy",
+        ),
         (Dialled((), "failed", False), "dials nobody: failed"),
         (Bridged("ada"), "connects the caller with ada"),
         (Queued("support"), "puts the caller into queue support"),
