@@ -367,7 +367,7 @@ def _targets(verb: _Element) -> tuple[Target, ...]:
             return (_noun(verb),)
         case "Refer":
             addresses = tuple(Target("refer", _address(each)) for each in verb if each.tag == "Sip")
-            return addresses or (Target("refer", ""),)
+            return addresses or (Target("unknown", ""),)
         case _:  # Connect
             return tuple(_noun(each) for each in verb if each.tag not in _MACHINES)
 

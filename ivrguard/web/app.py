@@ -121,7 +121,14 @@ class Server:
     def app(self) -> web.Application:
         """The first port: webhooks, desks, public keys."""
         verifier = Verifier(self._parts.public_url, self._parts.tokens, self._parts.shared_keys)
-        voice = Voice(self.guard, verifier, self._upstream, self.metrics, frozenset(self._parts.tokens))
+        voice = Voice(
+            self.guard,
+            verifier,
+            self._upstream,
+            self.metrics,
+            frozenset(self._parts.tokens),
+            self._parts.chance,
+        )
         jwks = self._parts.keyring.jwks()
 
         async def public_keys(_: web.Request) -> web.Response:

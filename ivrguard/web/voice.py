@@ -65,13 +65,20 @@ class Voice:
     """Handlers of the provider's webhooks."""
 
     def __init__(
-        self, guard: Guard, verifier: Verifier, upstream: Upstream, metrics: Metrics, accounts: frozenset[str]
+        self,
+        guard: Guard,
+        verifier: Verifier,
+        upstream: Upstream,
+        metrics: Metrics,
+        accounts: frozenset[str],
+        chance: Callable[[int], bytes],
     ) -> None:
         self._guard = guard
         self._verifier = verifier
         self._upstream = upstream
         self._metrics = metrics
         self._accounts = accounts
+        self._chance = chance
         self._flying = 0
 
     def routes(self) -> list[web.RouteDef]:
@@ -117,6 +124,13 @@ class Voice:
             self._metrics.refused.labels(refusal.reason).inc()
             logger.warning("refused", reason=refusal.reason)
             return web.Response(status=403)
+        sid = next((value for name, value in signed.params if name == "CallSid"), "")
+        with log.context(request=log.request_id(self._chance(8)), call=sid):
+            return await self._handled(signed, handle)
+
+    async def _handled(
+        self, signed: Signed, handle: Callable[[Signed], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 return await handle(signed)
@@ -197,7 +211,7 @@ class Voice:
     async def _fallback(self, signed: Signed) -> web.Response:
         """The provider could not get or run our answer: `ErrorCode` says why. The caller hears an apology."""
         code = next((value for name, value in signed.params if name == "ErrorCode"), "")
-        logger.error("fallback", reason="provider", code=code if code.isascii() and code.isdigit() else "?")
+        logger.error("fallback", reason="provider", code=code)
         return self._counted(Answer(self._guard.apology(), "fallback"))
 
     async def _media(self, request: web.Request) -> web.StreamResponse:
@@ -240,4 +254,5 @@ class Voice:
 
     def _counted(self, done: Answer) -> web.Response:
         self._metrics.webhooks.labels(done.outcome).inc()
+        logger.info("webhook", outcome=done.outcome)
         return answer(done.body)

@@ -694,6 +694,18 @@ async def test_a_file_that_may_not_be_written():
             await SqliteStore.open(path)
 
 
+async def test_a_file_that_becomes_read_only(path):
+    """What SQLite then says of the file is told with what to look at; reading goes on."""
+    async with opened(path) as store:
+        await store.amend([A], counting(A))
+        store._writer.execute("PRAGMA query_only = ON")
+        with pytest.raises(
+            StoreFault, match="it cannot be written to: look at the rights of the file and of its"
+        ):
+            await store.amend([A], counting(A))
+        assert await store.read(A) == Ledger(run=1)
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_a_file_that_went_away_while_it_was_open(tmp_path, replaced):
     """Law 6: SQLite would go on writing into a file that has no name any more, and nobody would ever see it."""
@@ -725,8 +737,7 @@ async def test_a_file_that_is_damaged_while_it_is_open(path):
         with path.open("r+b") as file:
             file.seek(page_size)
             file.write(b"\xff" * (path.stat().st_size - page_size))
-        store._writer.execute("PRAGMA shrink_memory")
-        async with opened_raw(path) as again:
+        async with opened(path, migrate=False) as again:  # with nothing in its cache
             for call in (
                 again.read(Key("number", "x3050")),
                 again.amend(*padding(3050)),
@@ -736,13 +747,6 @@ async def test_a_file_that_is_damaged_while_it_is_open(path):
             ):
                 with pytest.raises(StoreFault, match="it is damaged: stop every ivrguard and restore it"):
                     await call
-
-
-@asynccontextmanager
-async def opened_raw(path):
-    """Opened anew, with nothing in its cache."""
-    async with opened(path, migrate=False) as store:
-        yield store
 
 
 async def test_going_over_to_the_log_waits_for_its_turn(path):
@@ -756,11 +760,9 @@ async def test_going_over_to_the_log_waits_for_its_turn(path):
 
 def test_a_file_system_without_shared_memory_is_refused():
     """SQLite then answers with another journal, silently; here a database in memory does."""
-    with closing(sqlite3.connect(":memory:")) as connection:
-        with pytest.raises(
-            StoreFault, match=r"cannot keep a write-ahead log \(it says 'memory'\): put it on a local"
-        ):
-            sqlite._write_ahead(connection, 0)
+    says = r"cannot keep a write-ahead log \(it says 'memory'\): put it on a local disk$"
+    with closing(sqlite3.connect(":memory:")) as connection, pytest.raises(StoreFault, match=says):
+        sqlite._write_ahead(connection, 0)
 
 
 # ── a record that was changed from outside ───────────────────────────────────────────────────────────────
@@ -768,10 +770,6 @@ def test_a_file_system_without_shared_memory_is_refused():
 TAMPERED = {
     "an entry edited": (
         "UPDATE audit SET data = replace(data, 'two', 'six') WHERE seq = 2",
-        "entry 2 was changed",
-    ),
-    "an entry and its hash edited": (
-        "UPDATE audit SET data = replace(data, 'two', 'six'), hash = hash WHERE seq = 2",
         "entry 2 was changed",
     ),
     "an entry dropped": ("DELETE FROM audit WHERE seq = 3", "entry 3 is missing; the next one found is 4"),

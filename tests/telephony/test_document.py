@@ -115,7 +115,7 @@ OWN = {
     "sms": "<Sms action='/sent' statusCallback='/s'>see https://elsewhere.example</Sms>",
     "plain": "<Pause/><Echo/><Leave/><Reject reason='busy'/><Hangup><Parameter name='r' value='v'/></Hangup>",
     "keys": "<Play digits='ww1'/><Play/>",
-    "unknown": "before<Ninja sword='always' length='//'>x</Ninja><Say Voice='a' newAttribute='false'>y</Say>after",
+    "unknown": "before<Ninja sword='always' length='a//b'>x</Ninja><Say Voice='a' newAttribute='false'>y</Say>after",
 }
 
 
@@ -207,7 +207,7 @@ def same_meaning(before: bytes, after: bytes, links: Links, kinds: set[str]) -> 
 
     def compare(one: ET.Element, two: ET.Element) -> None:
         assert (one.tag, [each.tag for each in one]) == (two.tag, [each.tag for each in two])
-        added = two.keys() - one.keys()
+        added = set(two.keys()) - set(one.keys())
         assert all(each == "method" or each.endswith("Method") or each == "action" for each in added)
         for name, value in two.items():
             mine = one.get(name, "")
@@ -218,7 +218,7 @@ def same_meaning(before: bytes, after: bytes, links: Links, kinds: set[str]) -> 
                 assert (asked.upper(), reference(mine)) == (method, url)
                 kinds.add(kind)
             elif name == "method" or name.endswith("Method"):
-                assert value == "POST" or value == mine
+                assert value in {"POST", mine}
             else:
                 assert mine.strip() == value.strip()
         assert (one.tail or "").strip() == (two.tail or "").strip()
@@ -259,7 +259,7 @@ def test_the_documents_show_every_kind_of_link():
     names: set[str] = set()
     for inner in OWN.values():
         same_meaning(twiml(inner), taken(inner).write(EVERYWHERE, turn=3), EVERYWHERE, kinds)
-        names |= {name for each in ET.fromstring(twiml(inner)).iter() for name in each.keys()}
+        names |= {name for each in ET.fromstring(twiml(inner)).iter() for name, _ in each.items()}
     assert {"t", "w", "q", "s"} == kinds
     assert set() == URL_NAMES - names
 
@@ -280,12 +280,14 @@ def test_with_nothing_listed_only_documents_of_one_origin_pass(name: str):
         assert round_the_guard(document.write(alone, turn=3), alone) == []
 
 
-@pytest.mark.parametrize(
-    "missing", sorted((tag, name) for tag, names in module._LINKS.items() for name in names)
+LEADING = sorted(
+    (tag, name) for tag, names in module._LINKS.items() for name, (kind, _) in names.items() if kind
 )
-def test_the_check_would_see_a_forgotten_attribute(missing: tuple[str, str], monkeypatch: pytest.MonkeyPatch):
+
+
+@pytest.mark.parametrize(("tag", "name"), LEADING)
+def test_the_check_would_see_a_forgotten_attribute(tag: str, name: str, monkeypatch: pytest.MonkeyPatch):
     """The planted fault: take one attribute out of the table, and a document above goes round the guard."""
-    tag, name = missing
     fewer = {key: value for key, value in module._LINKS[tag].items() if key != name}
     monkeypatch.setitem(module._LINKS, tag, fewer)
     assert any(round_the_guard(taken(inner).write(LINKS, turn=3), LINKS) for inner in OWN.values())
@@ -493,7 +495,7 @@ ADDRESS = "sip:a:pw@PBX.example;transport=tls?X-Name=me&amp;X-At=x@y"
         ("<Enqueue workflowSid=' '>x</Enqueue>", [(0, "enqueue x")]),
         ("<Queue>x</Queue>", [(0, "queue x")]),
         ("<Refer><Sip>alice@pbx</Sip></Refer>", [(0, "refer sip:alice@pbx")]),
-        ("<Refer/>", [(0, "refer ")]),
+        ("<Refer/>", [(0, "unknown ")]),
         ("<Connect><Room>r</Room></Connect>", [(0, "room r")]),
         (
             "<Connect><Conversation serviceInstanceSid='IS1'>x</Conversation></Connect>",
@@ -731,49 +733,80 @@ def carried(inner: str, index: int = 0) -> str:
     return ET.tostring(ET.fromstring(body)[index], encoding="unicode")
 
 
+PARAMETER = f'<Parameter name="ivrguard_token" value="{TOKEN}" />'
+IN_CLIENT = f"<Dial><Client><Identity>joe</Identity>%s{PARAMETER}</Client></Dial>"
+IN_URI = f"X-Ivrguard-Token={TOKEN}"
+IN_WHISPER = f'url="{WHISPER}" method="POST"'
+IN_TASK = f'{{"ivrguard_token":"{TOKEN}"}}'
+SIM = "<Sim>DE1</Sim>"
+HEADERS = '<Headers><Header name="X-A" value="1" /></Headers>'
+
+
 @pytest.mark.parametrize(
     ("inner", "carriers", "expected"),
     [
-        ("<Dial><Client>joe</Client></Dial>", {"parameter"},
-         f'<Dial><Client><Identity>joe</Identity><Parameter name="ivrguard_token" value="{TOKEN}" /></Client></Dial>'),
-        ('<Dial><Client><Identity>joe</Identity><Parameter name="a" value="b"/></Client></Dial>', {"parameter"},
-         '<Dial><Client><Identity>joe</Identity><Parameter name="a" value="b" />'
-         f'<Parameter name="ivrguard_token" value="{TOKEN}" /></Client></Dial>'),
-        ('<Dial><Client> joe <Parameter name="a" value="b"/> </Client></Dial>', {"parameter"},
-         '<Dial><Client><Identity>joe</Identity><Parameter name="a" value="b" />'
-         f'<Parameter name="ivrguard_token" value="{TOKEN}" /></Client></Dial>'),
-        ("<Dial><Application>AP1</Application></Dial>", {"parameter"},
-         "<Dial><Application><ApplicationSid>AP1</ApplicationSid>"
-         f'<Parameter name="ivrguard_token" value="{TOKEN}" /></Application></Dial>'),
-        ("<Dial><Sip>sip:a@b.c</Sip></Dial>", {"sip"},
-         f"<Dial><Sip>sip:a@b.c?X-Ivrguard-Token={TOKEN}</Sip></Dial>"),
-        ("<Dial><Sip>\n sip:a@b.c;transport=tls?X-A=%26&amp;x-ivrguard-token=old \n</Sip></Dial>", {"sip"},
-         f"<Dial><Sip>sip:a@b.c;transport=tls?X-A=%26&amp;X-Ivrguard-Token={TOKEN}</Sip></Dial>"),
-        ('<Dial><Sip> <Uri p="1"> sip:a@b.c? </Uri> <Headers><Header name="X-A" value="1"/></Headers></Sip></Dial>',
-         {"sip"},
-         f'<Dial><Sip> <Uri p="1">sip:a@b.c?X-Ivrguard-Token={TOKEN}</Uri> '
-         '<Headers><Header name="X-A" value="1" /></Headers></Sip></Dial>'),
-        ("<Refer><Sip>alice@pbx</Sip></Refer>", {"sip"},
-         f"<Refer><Sip>alice@pbx?X-Ivrguard-Token={TOKEN}</Sip></Refer>"),
-        ('<Dial timeout="9">+1 555<Ninja/></Dial>', {"whisper", "call"},
-         f'<Dial timeout="9"><Number url="{WHISPER}" method="POST">+1 555</Number><Ninja /></Dial>'),
-        ("<Dial><Number sendDigits='1'>+1</Number><WhatsApp>+2</WhatsApp><Sim>DE1</Sim></Dial>", {"whisper", "call"},
-         f'<Dial><Number sendDigits="1" url="{WHISPER}" method="POST">+1</Number>'
-         f'<WhatsApp url="{WHISPER}" method="POST">+2</WhatsApp><Sim>DE1</Sim></Dial>'),
-        ("<Dial><Number url='/mine' method='GET'>+1</Number></Dial>", {"whisper"},
-         f'<Dial><Number url="{WHISPER}" method="POST">+1</Number></Dial>'),
+        ("<Dial><Client>joe</Client></Dial>", {"parameter"}, IN_CLIENT % ""),
+        (
+            '<Dial><Client><Identity>joe</Identity><Parameter name="a" value="b" /></Client></Dial>',
+            {"parameter"},
+            IN_CLIENT % '<Parameter name="a" value="b" />',
+        ),
+        (
+            '<Dial><Client> joe <Parameter name="a" value="b" /> </Client></Dial>',
+            {"parameter"},
+            IN_CLIENT % '<Parameter name="a" value="b" />',
+        ),
+        (
+            "<Dial><Application>AP1</Application></Dial>",
+            {"parameter"},
+            f"<Dial><Application><ApplicationSid>AP1</ApplicationSid>{PARAMETER}</Application></Dial>",
+        ),
+        ("<Dial><Sip>sip:a@b.c</Sip></Dial>", {"sip"}, f"<Dial><Sip>sip:a@b.c?{IN_URI}</Sip></Dial>"),
+        (
+            "<Dial><Sip>\n sip:a@b.c;transport=tls?X-A=%26&amp;x-ivrguard-token=old \n</Sip></Dial>",
+            {"sip"},
+            f"<Dial><Sip>sip:a@b.c;transport=tls?X-A=%26&amp;{IN_URI}</Sip></Dial>",
+        ),
+        (
+            f'<Dial><Sip> <Uri p="1"> sip:a@b.c? </Uri> {HEADERS}</Sip></Dial>',
+            {"sip"},
+            f'<Dial><Sip> <Uri p="1">sip:a@b.c?{IN_URI}</Uri> {HEADERS}</Sip></Dial>',
+        ),
+        ("<Refer><Sip>al@pbx</Sip></Refer>", {"sip"}, f"<Refer><Sip>al@pbx?{IN_URI}</Sip></Refer>"),
+        ("<Refer />", {"call"}, "<Refer />"),
+        (
+            '<Dial timeout="9">+1 555<Ninja/></Dial>',
+            {"whisper", "call"},
+            f'<Dial timeout="9"><Number {IN_WHISPER}>+1 555</Number><Ninja /></Dial>',
+        ),
+        (
+            f'<Dial><Number sendDigits="1">+1</Number><WhatsApp>+2</WhatsApp>{SIM}</Dial>',
+            {"whisper", "call"},
+            f'<Dial><Number sendDigits="1" {IN_WHISPER}>+1</Number><WhatsApp {IN_WHISPER}>+2</WhatsApp>{SIM}</Dial>',
+        ),
+        (
+            '<Dial><Number url="/mine" method="GET">+1</Number></Dial>',
+            {"whisper"},
+            f"<Dial><Number {IN_WHISPER}>+1</Number></Dial>",
+        ),
         ("<Dial><Conference>c</Conference></Dial>", {"call"}, "<Dial><Conference>c</Conference></Dial>"),
         ("<Dial><Queue>q</Queue></Dial>", {"call"}, "<Dial><Queue>q</Queue></Dial>"),
         ("<Dial/>", {"call"}, "<Dial />"),
         ("<Enqueue>support</Enqueue>", {"call"}, "<Enqueue>support</Enqueue>"),
         ("<Queue>q</Queue>", {"call"}, "<Queue>q</Queue>"),
         ("<Connect><Room>r</Room></Connect>", {"call"}, "<Connect><Room>r</Room></Connect>"),
-        ("<Enqueue workflowSid='WW1'/>", {"task"},
-         f'<Enqueue workflowSid="WW1"><Task>{{"ivrguard_token":"{TOKEN}"}}</Task></Enqueue>'),
-        ("<Enqueue workflowSid='WW1'><Task priority='2'> </Task></Enqueue>", {"task"},
-         f'<Enqueue workflowSid="WW1"><Task priority="2">{{"ivrguard_token":"{TOKEN}"}}</Task></Enqueue>'),
+        (
+            '<Enqueue workflowSid="WW1"/>',
+            {"task"},
+            f'<Enqueue workflowSid="WW1"><Task>{IN_TASK}</Task></Enqueue>',
+        ),
+        (
+            '<Enqueue workflowSid="WW1"><Task priority="2"> </Task></Enqueue>',
+            {"task"},
+            f'<Enqueue workflowSid="WW1"><Task priority="2">{IN_TASK}</Task></Enqueue>',
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_token_travels_where_the_callee_can_read_it(inner: str, carriers: set[str], expected: str):
     """Task attributes, a client's parameter, a SIP header, a whisper; otherwise only the call itself."""
     assert carriers == taken(inner).carriers(0)
