@@ -85,6 +85,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """Number n brings a file from version n-1 to n. Only ever appended to: files of every version are out there."""
 
+WHOSE = """
+    SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)
+    FROM pragma_application_id, pragma_user_version
+"""  # in one statement: between two, another process may migrate the file
 READ = "SELECT data FROM value WHERE kind = ? AND id = ?"
 KEEP = """
     INSERT INTO value (kind, id, data, expires_ms, rank) VALUES (?, ?, ?, ?, ?)
@@ -196,9 +200,7 @@ def _connect(path: Path, mode: str, busy_s: float) -> sqlite3.Connection:
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
     """The file's version, 0 for an empty file; `StoreFault` if it is another program's or a newer one's."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    application, version, tables = connection.execute(WHOSE).fetchone()
     if application != APPLICATION_ID and (application or version or tables):
         raise StoreFault(f"{path}: this database was made by another program: name another file")
     if version > len(MIGRATIONS):

@@ -75,7 +75,7 @@ _LINKS: dict[str, dict[str, tuple[Kind | None, str | None]]] = {
         **_RECORDING,
         "eventCallbackUrl": (_S, None),
     },
-    "Queue": {"url": (_W, "method")},
+    "Queue": {"url": (_Q, "method")},  # heard by the queued caller (docs/voice/twiml/queue), not a callee
     "Enqueue": {**_ACTION, "waitUrl": (_Q, "waitUrlMethod")},
     "Refer": {**_ACTION},
     "Connect": {**_ACTION},

@@ -72,7 +72,7 @@ class Kind(StrEnum):
     What answers at a URL may do to a leg of the call.
 
     T takes control of the caller's leg and is gated. W is a whisper on the callee's leg before the
-    two are joined. Q is looped while the caller waits. S is a notice whose reply is ignored. M is
+    two are joined. Q is heard, often looped, while the caller waits. S is a notice whose reply is ignored. M is
     media.
     """
 

@@ -682,7 +682,7 @@ async def test_a_file_that_may_not_be_written():
         folder.chmod(0o555)
         with nobody():
             with pytest.raises(
-                StoreFault, match="cannot be opened: is its directory there, and may this user write"
+                StoreFault, match="it cannot be written to: look at the rights of the file and of its"
             ):
                 async with opened(path, migrate=False) as store:
                     await store.amend([A], counting(A))
@@ -798,6 +798,25 @@ async def test_a_record_changed_in_the_file_does_not_verify(path, how):
         outcome = await record_holds(store)
         assert isinstance(outcome, Broken)
         assert outcome.why.startswith(says)
+
+
+async def test_a_table_that_somebody_dropped(path):
+    """Nobody foresaw that; it is a fault all the same, for each amendment in the transaction, and for readers."""
+    record = [], lambda _: Change(None, (), (Entry(1, "authn_login_fail"),))
+    gate = Gate()
+    async with opened(path) as store:
+        await store.amend(*record)
+        with by_hand(path) as other:
+            other.execute("DROP TABLE value")
+        await gate.close(store)
+        tasks = await queued(store.amend(*record), store.amend([A], counting(A)), store.amend(*record))
+        gate.opened.set()
+        for call in (*tasks, store.read(A), store.list("ledger", rank_from=1)):
+            with pytest.raises(
+                StoreFault, match=r"this is not foreseen: please report it .*no such table: value\)$"
+            ):
+                await call
+        assert await record_holds(store) == 1
 
 
 async def test_an_entry_that_was_put_where_the_next_one_goes(path):

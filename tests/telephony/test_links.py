@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ivrguard.telephony.links import URL_CHARS_MAX, Inward, Kind, Links, Refused, resolve
+from ivrguard.telephony.links import URL_CHARS_MAX, Inward, Kind, Links, Refused, kind_of, resolve
 
 KEY = bytes(range(32))
 GUARD = "https://guard.example"
@@ -313,6 +313,21 @@ def test_an_origin_that_is_listed_no_longer_is_refused():
 def test_a_target_can_be_too_long():
     """Longer than a request line may be."""
     assert refusal(LINKS.inward, "/" + "a" * URL_CHARS_MAX) == ("link.length", "")
+
+
+def test_a_target_of_another_map_is_nobodys():
+    """With several maps, each says whether a link is its own; the kind can be read before that."""
+    assert LINKS.inward_or_none(GENUINE) == LINKS.inward(GENUINE)
+    assert LINKS.inward_or_none(f"{GENUINE[:-22]}{'A' * 22}") is None
+    kinds = [
+        GENUINE,
+        "/x?_ivrguard=wg.1.forged",
+        "/x?a&_ivrguard=mg.",
+        "/x",
+        "/_ivrguard=sp.1",
+        "/x?a_ivrguard=sp.1",
+    ]
+    assert "".join(map(kind_of, kinds)) == "twmttt"
 
 
 # Twilio's re-encoding.
