@@ -119,7 +119,7 @@ def satisfied(expression: Expression, have: frozenset[str]) -> bool:
             return any(satisfied(member, have) for member in of)
         case AllOf(of):
             return bool(of) and all(satisfied(member, have) for member in of)
-        case str(factor):
+        case factor:
             return factor in have
 
 
@@ -142,7 +142,7 @@ def _written(expression: Expression) -> tuple[str, ...]:
     match expression:
         case AnyOf(of) | AllOf(of):
             return tuple(chain.from_iterable(_written(member) for member in of))
-        case str(factor):
+        case factor:
             return (factor,)
 
 
@@ -163,7 +163,7 @@ def categories(expression: Expression, kinds: Mapping[str, Kind]) -> frozenset[f
             for member in of:
                 ways = frozenset(way | more for way in ways for more in categories(member, kinds))
             return ways
-        case str(factor):
+        case factor:
             return frozenset((frozenset((CATEGORY[kinds[factor]],)),)) if factor in kinds else frozenset()
 
 

@@ -1,0 +1,237 @@
+"""What a call has proved, and which level that makes: derived each time, from proofs with their age."""
+
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ivrguard.core.assurance import (
+    AMR,
+    CATEGORY,
+    CLOCK_SKEW_MS,
+    AllOf,
+    AnyOf,
+    Category,
+    Freshness,
+    Kind,
+    Proof,
+    amr,
+    categories,
+    factors_of,
+    least,
+    plan,
+    proved,
+    reached,
+    satisfied,
+)
+
+NOW_MS = 1_000_000_000
+KINDS = {"pin": Kind.PIN, "code": Kind.SMS_CODE, "app": Kind.TOTP}
+ONE = AnyOf(("pin", "code", "app"))
+TWO = AllOf(("pin", AnyOf(("code", "app"))))
+
+factors = st.sampled_from(["pin", "code", "app"])
+some_factors = st.frozensets(factors)
+expressions = st.recursive(
+    factors,
+    lambda parts: st.one_of(
+        st.lists(parts, max_size=3).map(lambda of: AnyOf(tuple(of))),
+        st.lists(parts, max_size=3).map(lambda of: AllOf(tuple(of))),
+    ),
+    max_leaves=8,
+)
+
+
+def proof(factor="pin", *, age_ms=0, turn=5):
+    return Proof(factor, KINDS[factor], NOW_MS - age_ms, turn)
+
+
+def names(*factors_):
+    return frozenset(factors_)
+
+
+# ── which proofs count ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("freshness", "age_ms", "turn", "expected"),
+    [
+        # any age
+        (Freshness(), 0, 5, True),
+        (Freshness(), 10**9, 5, True),
+        # `within`: so old and no older
+        (Freshness(within_s=300), 300_000, 5, True),
+        (Freshness(within_s=300), 300_001, 5, False),
+        # the clocks of two nodes differ a little, and no more
+        (Freshness(), -CLOCK_SKEW_MS, 5, True),
+        (Freshness(), -CLOCK_SKEW_MS - 1, 5, False),
+        # `reverify`: made since the transfer was asked for
+        (Freshness(since_turn=5), 60_000, 5, True),
+        (Freshness(since_turn=6), 60_000, 5, False),
+        (Freshness(since_turn=6), 0, 5, False),  # in the very webhook that brought the transfer
+        (Freshness(since_turn=6), -1_000, 5, False),  # the same, by a faster clock
+        # `fresh`: or younger than so much
+        (Freshness(since_turn=6, fresh_s=30), 29_999, 5, True),
+        (Freshness(since_turn=6, fresh_s=30), 30_000, 5, False),
+        (Freshness(since_turn=6, fresh_s=30), -1_000, 5, True),
+        # both at once: the stricter one
+        (Freshness(within_s=10, since_turn=5), 10_001, 5, False),
+        (Freshness(within_s=10, since_turn=6, fresh_s=60), 10_001, 5, False),
+    ],
+)
+def test_which_proofs_count(freshness, age_ms, turn, expected):
+    """Older than `within`, from the future, or made before a transfer that wants a fresh one: does not count."""
+    assert expected is freshness.counts(proof(age_ms=age_ms, turn=turn), NOW_MS)
+
+
+@given(
+    within_s=st.integers(0, 10**6),
+    late_ms=st.integers(1, 10**10),
+    turn=st.integers(0, 50),
+    since_turn=st.integers(0, 50),
+    fresh_s=st.integers(0, 10**6),
+)
+def test_a_proof_older_than_within_never_counts(within_s, late_ms, turn, since_turn, fresh_s):
+    """No other condition brings back what is too old."""
+    freshness = Freshness(within_s, since_turn, fresh_s)
+
+    assert not freshness.counts(proof(age_ms=within_s * 1000 + late_ms, turn=turn), NOW_MS)
+
+
+@given(age_ms=st.integers(-CLOCK_SKEW_MS, 10**9), turn=st.integers(0, 49))
+def test_without_fresh_a_proof_made_before_the_transfer_never_counts(age_ms, turn):
+    """`fresh` is 0 unless the admin says otherwise: no age is young enough then."""
+    assert not Freshness(since_turn=turn + 1).counts(proof(age_ms=age_ms, turn=turn), NOW_MS)
+
+
+def test_proved_are_the_factors_whose_proofs_count():
+    """One proof that counts is enough for its factor."""
+    proofs = (proof("pin", age_ms=400_000), proof("code", age_ms=10), proof("pin", age_ms=301_000))
+
+    assert names("code") == proved(proofs, Freshness(300), NOW_MS)
+    assert names("pin", "code") == proved(proofs, Freshness(), NOW_MS)
+
+
+# ── levels ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("expression", "have", "expected"),
+    [
+        ("pin", names("pin"), True),
+        ("pin", names("code", "app"), False),
+        (ONE, names("app"), True),
+        (ONE, names(), False),
+        (TWO, names("pin"), False),
+        (TWO, names("code", "app"), False),
+        (TWO, names("pin", "app"), True),
+        (AnyOf(()), names("pin", "code", "app"), False),
+        (AllOf(()), names("pin", "code", "app"), False),  # left empty: held by nobody, not by everybody
+    ],
+)
+def test_satisfied(expression, have, expected):
+    """Any one, or all together; an empty part is fulfilled by nothing."""
+    assert expected is satisfied(expression, have)
+
+
+@pytest.mark.parametrize(
+    ("expression", "have", "able", "expected"),
+    [
+        (ONE, names(), names("pin", "code", "app"), ("pin",)),
+        (ONE, names(), names("app", "code"), ("code",)),
+        (ONE, names("app"), names("pin"), ()),
+        (TWO, names(), names("pin", "code", "app"), ("pin", "code")),
+        (TWO, names(), names("pin", "app"), ("pin", "app")),
+        (TWO, names("pin"), names("app"), ("app",)),
+        (TWO, names("code"), names("pin"), ("pin",)),
+        (TWO, names("pin"), names("pin"), None),
+        ("pin", names(), names("code"), None),
+        # one question that serves two parts is asked once, even if a part named another one first
+        (AllOf((AnyOf(("pin", "code")), "code")), names(), names("pin", "code"), ("code",)),
+        (AllOf(()), names(), names("pin"), None),
+    ],
+)
+def test_plan(expression, have, able, expected):
+    """The fewest questions that reach the level, in the order written; None: no questions can."""
+    assert expected == plan(expression, have, able)
+
+
+@given(expression=expressions, have=some_factors, able=some_factors)
+def test_a_plan_is_sufficient_and_minimal(expression, have, able):
+    """Once its questions are answered the level is held; no fewer questions do; None means that none do."""
+    steps = plan(expression, have, able)
+
+    if steps is None:
+        assert not satisfied(expression, have | able)
+        return
+    assert satisfied(expression, have | frozenset(steps))
+    assert frozenset(steps) <= able - have
+    assert len(set(steps)) == len(steps)
+    for count in range(len(steps)):
+        assert not any(satisfied(expression, have | names(*fewer)) for fewer in combinations(able, count))
+
+
+@given(expression=expressions, have=some_factors, more=some_factors)
+def test_proving_more_never_loses_a_level(expression, have, more):
+    """A level that is held stays held when another factor is proved."""
+    if satisfied(expression, have):
+        assert satisfied(expression, have | more)
+
+
+def test_factors_of_names_every_factor_wherever_it_stands():
+    """Nested ones too."""
+    assert names("pin", "code", "app") == factors_of(TWO)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"), [(ONE, 1), (TWO, 2), ("pin", 1), (AnyOf(()), 0), (AllOf(("pin", "pin")), 1)]
+)
+def test_least_is_the_fewest_factors_that_reach_the_level(expression, expected):
+    """How strong a level is; 0 for one that nobody reaches."""
+    assert expected == least(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("pin", {names(Category.KNOWN)}),
+        (ONE, {names(Category.KNOWN), names(Category.HELD)}),
+        (TWO, {names(Category.KNOWN, Category.HELD)}),
+        (AllOf(("code", "app")), {names(Category.HELD)}),  # two factors, one category
+        ("nobody knows this one", set()),
+        (AllOf(()), set()),
+        (AnyOf(()), set()),
+    ],
+)
+def test_categories_are_what_each_way_to_the_level_rests_on(expression, expected):
+    """Two factors are two only if one is known and one is held."""
+    assert expected == categories(expression, KINDS)
+
+
+def test_every_kind_has_a_category_and_a_method_reference():
+    """A kind without either could neither be weighed nor named to the IVR."""
+    assert set(Kind) == CATEGORY.keys() == AMR.keys()
+
+
+def test_reached_levels_come_strongest_first():
+    """The strongest one is the first that an IVR sees; equals stay in the order of the flow."""
+    levels = {"one": ONE, "known": "pin", "two": TWO, "held": AnyOf(("app",))}
+
+    assert reached(levels, (proof("pin"), proof("code")), Freshness(), NOW_MS) == ("two", "one", "known")
+    assert reached(levels, (proof("pin", age_ms=2_000),), Freshness(1), NOW_MS) == ()
+
+
+@pytest.mark.parametrize(
+    ("proofs", "expected"),
+    [
+        ((), ()),
+        ((proof("pin"),), ("pin",)),
+        ((proof("code"), proof("app")), ("otp", "sms")),  # both are held: not several factors
+        ((proof("pin"), proof("app")), ("pin", "otp", "mfa")),
+        ((proof("pin"), proof("code", age_ms=301_000)), ("pin",)),
+    ],
+)
+def test_amr_names_the_methods_that_count(proofs, expected):
+    """RFC 8176 values, each once; `mfa` only for two categories."""
+    assert expected == amr(proofs, Freshness(300), NOW_MS)

@@ -1,0 +1,192 @@
+"""What needs which level: first match, every stated condition, and explanations that cannot disagree."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ivrguard.core.rules import (
+    ANYONE,
+    Demand,
+    Hours,
+    Row,
+    Rule,
+    Target,
+    Visit,
+    decide,
+    explain,
+    glob,
+    miss,
+    name_glob,
+)
+
+HIGH, LOW, DEFAULT = Demand("high", within_s=300, intent="wire"), Demand("low"), Demand("default")
+WORK = Hours(frozenset(range(5)), 8 * 60, 18 * 60)
+NIGHT = Hours(frozenset({4}), 22 * 60, 6 * 60)
+FRAUD, SUPPORT = Target("enqueue", "fraud-line"), Target("enqueue", "support")
+
+MONDAY, FRIDAY, SATURDAY, SUNDAY = 0, 4, 5, 6
+
+
+def visit(path="/menu", **changes):
+    asked = {"method": "POST", "dialled": "+18005550100", "weekday": MONDAY, "minute": 600} | changes
+    return Visit(path, **asked)
+
+
+# ── globs ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matched", "not_matched"),
+    [
+        ("/menu", ["/menu"], ["/Menu", "/menu/", "/menu/a", "/men", "x/menu", ""]),
+        ("/*", ["/", "/menu"], ["/menu/a", ""]),
+        ("/a/*/c", ["/a/b/c", "/a//c"], ["/a/b/b/c", "/a/c"]),
+        ("/a?c", ["/abc"], ["/ac", "/a/c", "/abbc"]),
+        ("/wire/**", ["/wire", "/wire/", "/wire/a", "/wire/a/b"], ["/wired", "/wir", "/a/wire"]),
+        ("/a/**/c", ["/a/c", "/a/b/c", "/a/b/b/c"], ["/ac", "/a/bc", "/a/c/d"]),
+        ("/a**", ["/a", "/ab", "/a/b"], ["/b"]),
+        ("**", ["", "/", "/a/b", "a\nb"], []),
+        ("/**", ["/", "/a/b", ""], ["a"]),
+        ("+1800*", ["+18005550100", "+1800"], ["+1900"]),
+        ("/a.b", ["/a.b"], ["/axb"]),
+        ("/a(b)[c]", ["/a(b)[c]"], ["/ab"]),
+    ],
+)
+def test_globs_of_paths(pattern, matched, not_matched):
+    """`*` within a segment, `**` across, `?` one character; everything else is itself, and case matters."""
+    assert [path for path in matched if not glob(pattern).fullmatch(path)] == []
+    assert [path for path in not_matched if glob(pattern).fullmatch(path)] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matched", "not_matched"),
+    [
+        ("*", ["", "a", "a/b", "a\nb"], []),
+        ("team/*", ["team/", "team/a/b"], ["team", "teams/a"]),
+        ("line-?", ["line-1", "line-/"], ["line-", "line-12"]),
+        ("a.b", ["a.b"], ["axb"]),
+    ],
+)
+def test_globs_of_names(pattern, matched, not_matched):
+    """A name is not a path: a slash is a character like any other."""
+    assert [name for name in matched if not name_glob(pattern).fullmatch(name)] == []
+    assert [name for name in not_matched if name_glob(pattern).fullmatch(name)] == []
+
+
+# ── hours ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("hours", "weekday", "minute", "expected"),
+    [
+        (WORK, MONDAY, 8 * 60, True),
+        (WORK, MONDAY, 8 * 60 - 1, False),
+        (WORK, FRIDAY, 18 * 60 - 1, True),
+        (WORK, FRIDAY, 18 * 60, False),  # the end does not belong to it
+        (WORK, SATURDAY, 600, False),
+        (NIGHT, FRIDAY, 22 * 60, True),
+        (NIGHT, SATURDAY, 5 * 60 + 59, True),  # Friday's night
+        (NIGHT, SATURDAY, 6 * 60, False),
+        (NIGHT, SATURDAY, 22 * 60, False),
+        (NIGHT, FRIDAY, 60, False),  # Thursday's night
+        (Hours(frozenset({SUNDAY}), 1380, 60), MONDAY, 59, True),  # over the end of the week
+    ],
+)
+def test_hours(hours, weekday, minute, expected):
+    """The end is excluded; a span over midnight belongs to the day that it began on."""
+    assert expected is hours.holds(weekday, minute)
+
+
+# ── matching ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("rule", "what", "expected"),
+    [
+        (Rule(HIGH), visit(), None),
+        (Rule(HIGH, path="/menu"), visit(), None),
+        (Rule(HIGH, path="/menu"), visit("/other"), "path"),
+        (Rule(HIGH, path="/menu", digits="3"), visit(digits="3"), None),
+        (Rule(HIGH, path="/menu", digits="3"), visit(digits="33"), "digits"),
+        (Rule(HIGH, path="/menu", digits="*"), visit(digits=None), "digits"),
+        (Rule(HIGH, method="GET"), visit(), "method"),
+        (Rule(HIGH, method="POST"), visit(), None),
+        (Rule(HIGH, dialled="+1800*"), visit(), None),
+        (Rule(HIGH, dialled="+1900*"), visit(), "dialled"),
+        (Rule(HIGH, hours=WORK), visit(), None),
+        (Rule(HIGH, hours=WORK), visit(weekday=SATURDAY), "hours"),
+        # a rule with a transfer speaks of transfers only, one without never does
+        (Rule(HIGH, transfer=FRAUD), visit(), "transfer"),
+        (Rule(HIGH, path="/menu"), visit(transfer=FRAUD), "transfer"),
+        (Rule(HIGH, transfer=FRAUD), visit(transfer=FRAUD), None),
+        (Rule(HIGH, transfer=FRAUD), visit(transfer=SUPPORT), "transfer"),
+        (Rule(HIGH, transfer=Target("number", "*")), visit(transfer=FRAUD), "transfer"),
+        (Rule(HIGH, transfer=Target("*", "*")), visit(transfer=Target("sip", "a/b@c")), None),
+        (Rule(HIGH, transfer=FRAUD, path="/x"), visit(transfer=FRAUD), "path"),
+    ],
+)
+def test_the_first_condition_that_does_not_hold(rule, what, expected):
+    """A rule matches only if each condition that it states does; one that it does not state always does."""
+    assert expected == miss(rule, what)
+
+
+def test_the_first_match_decides_and_nothing_matched_is_the_default():
+    """Order is the admin's."""
+    rules = (Rule(ANYONE, path="/hours"), Rule(HIGH, path="/menu", digits="3"), Rule(LOW, path="/**"))
+
+    assert decide(rules, DEFAULT, visit("/hours")) == (ANYONE, 0)
+    assert decide(rules, DEFAULT, visit(digits="3")) == (HIGH, 1)
+    assert decide(rules, DEFAULT, visit(digits="4")) == (LOW, 2)
+    assert decide(rules, DEFAULT, visit(transfer=FRAUD)) == (DEFAULT, None)
+
+
+def test_an_explanation_ends_with_what_decides():
+    """A row a rule: hit or not, and the first condition that did not hold."""
+    rules = (Rule(HIGH, path="/wire/**"), Rule(LOW, path="/menu"), Rule(ANYONE, path="/**"))
+
+    assert (
+        Row(0, hit=False, why="path", demand=HIGH),
+        Row(1, hit=True, why="every condition holds", demand=LOW),
+    ) == explain(rules, DEFAULT, visit())
+    assert (
+        Row(None, hit=True, why="no rule matched", demand=DEFAULT)
+        == explain(rules[:2], DEFAULT, visit("/x"))[-1]
+    )
+
+
+paths = st.sampled_from(["/", "/menu", "/menu/a", "/wire", "/wire/a/b", "//other.example/menu"])
+targets = st.builds(Target, st.sampled_from(["enqueue", "number"]), st.sampled_from(["support", "a/b", "+1"]))
+visits = st.builds(
+    Visit,
+    path=paths,
+    method=st.sampled_from(["GET", "POST"]),
+    dialled=st.sampled_from(["+18005550100", "sip:a@b"]),
+    weekday=st.integers(0, 6),
+    minute=st.integers(0, 1439),
+    digits=st.sampled_from([None, "", "3", "33", "*"]),
+    transfer=st.none() | targets,
+)
+rules_ = st.builds(
+    Rule,
+    st.sampled_from([HIGH, LOW, ANYONE]),
+    path=st.sampled_from([None, "/menu", "/**", "/wire/**", "/*", "**"]),
+    digits=st.sampled_from([None, "3", "*", "?"]),
+    method=st.sampled_from([None, "POST"]),
+    dialled=st.sampled_from([None, "+1800*", "**"]),
+    transfer=st.none() | targets | st.just(Target("*", "*")),
+    hours=st.sampled_from([None, WORK, NIGHT]),
+)
+
+
+@given(rules=st.lists(rules_, max_size=6), what=visits)
+def test_an_explanation_and_the_decision_never_disagree(rules, what):
+    """The last row is the decision; no row before it is a hit."""
+    rows = explain(rules, DEFAULT, what)
+
+    assert decide(rules, DEFAULT, what) == (rows[-1].demand, rows[-1].position)
+    assert [False] * (len(rows) - 1) + [True] == [row.hit for row in rows]
+
+
+def test_a_target_is_named_in_one_word():
+    """As tokens, keys and records know it."""
+    assert str(FRAUD) == "enqueue:fraud-line"
