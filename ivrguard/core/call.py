@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from ivrguard.core import handoff, lockout
-from ivrguard.core.assurance import Freshness, Kind, Proof, plan, proved, satisfied
+from ivrguard.core.assurance import Freshness, Kind, Proof, plan, proved
 from ivrguard.core.audit import Entry
 from ivrguard.core.caller import Address, AddressKind
 from ivrguard.core.flow import Flow
@@ -51,12 +51,17 @@ IVR_CHALLENGES_MAX = 2
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the caller is being asked. `factor` "": which account. `held`: sealed digits that wait for a thread."""
+    """
+    What the caller is being asked. `factor` "": which account. `held`: sealed digits that wait for a thread.
+
+    `counted`: the attempt (see core/lockout.py) that the answer being judged is, "" while none is judged.
+    """
 
     nonce: str
     factor: str = ""
     silences: int = 0
     holds: int = 0
+    counted: str = ""
     held: str = field(default="", repr=False)
 
 
@@ -420,17 +425,19 @@ def ledger_ids(flow: Flow, call: Call) -> tuple[str, ...]:
     return (*ids, number) if number and flow.locks.caller_number else tuple(ids)
 
 
+def _concerned(flow: Flow, call: Call, factor: str) -> tuple[tuple[str, lockout.Rule, str], ...]:
+    """The ledgers that an attempt counts in: the id, the rule, and how the record names it."""
+    own = (ledger_id(call.account, factor, call.lane), flow.locks.account, _lane_name(call))
+    number, rule = number_ledger_id(call.caller), flow.locks.caller_number
+    return (own,) if number is None or rule is None else (own, (number, rule, "caller_number"))
+
+
 def _reserve(
     flow: Flow, call: Call, books: Books, factor: str, attempt: str, now_ms: int
 ) -> tuple[Books, bool]:
     """Count the attempt in every ledger concerned, or in none: the books, and whether it may be judged."""
-    own = ledger_id(call.account, factor, call.lane)
-    wanted = [(own, flow.locks.account)]
-    number = number_ledger_id(call.caller)
-    if number is not None and flow.locks.caller_number is not None:
-        wanted.append((number, flow.locks.caller_number))
     after = dict(books.ledgers)
-    for name, rule in wanted:
+    for name, rule, _ in _concerned(flow, call, factor):
         ledger, allowed = lockout.reserve(rule, books.ledgers.get(name, lockout.Ledger()), attempt, now_ms)
         if not allowed:
             return books, False
@@ -540,7 +547,7 @@ def _granted(flow: Flow, call: Call, books: Books, pending: Pending, nonce: str,
         intent=intent,
         now_ms=now_ms,
     )
-    done = replace(done, pending=None, legs=(*done.legs, leg.id))
+    done = replace(done, legs=(*done.legs, leg.id))
     entry = _entry(
         done, "authn_token_created", now_ms, pending.what, intent=intent, queues=",".join(leg.queues)
     )
@@ -611,11 +618,20 @@ def _is_locked(flow: Flow, call: Call, books: Books, factor: str, now_ms: int) -
     return not isinstance(lockout.standing(flow.locks.account, ledger, now_ms), lockout.Open)
 
 
+def _is_number_locked(flow: Flow, call: Call, books: Books, now_ms: int) -> bool:
+    rule, ledger = flow.locks.caller_number, books.ledgers.get(number_ledger_id(call.caller) or "")
+    return (
+        rule is not None
+        and ledger is not None
+        and not isinstance(lockout.standing(rule, ledger, now_ms), lockout.Open)
+    )
+
+
 def _answered(flow: Flow, call: Call, books: Books, event: Answered, now_ms: int) -> Step:
     question = call.question
     if question is None:
         return Step(call, books, Rest())
-    again = replace(question, nonce=event.nonce)
+    again = replace(question, nonce=event.nonce, counted="")
     match event.keys:
         case Keyed.NOTHING if question.silences + 1 >= flow.tries:
             return _refuse(call, books, "goodbye", "silence", now_ms)
@@ -629,12 +645,14 @@ def _answered(flow: Flow, call: Call, books: Books, event: Answered, now_ms: int
         case Keyed.FITTING if not question.factor:
             return _claimed(flow, call, books, event, now_ms)
         case Keyed.FITTING:
-            books, allowed = _reserve(flow, call, books, question.factor, question.nonce, now_ms)
+            # One delivery is one guess: the same one again counts once, another one counts for itself.
+            attempt = f"{question.nonce}/{call.turn}"
+            books, allowed = _reserve(flow, call, books, question.factor, attempt, now_ms)
             reason = "counted" if allowed else "locked"
             entry = _entry(
                 call, "authn_attempt", now_ms, reason, factor=question.factor, lane=_lane_name(call)
             )
-            call = replace(call, locked_out=not allowed)
+            call = replace(call, locked_out=not allowed, question=replace(question, counted=attempt))
             move = Judge(question.factor, allowed, current_code(call, question.factor, now_ms))
             return Step(call, books, move, (entry,))
 
@@ -654,11 +672,11 @@ def _claimed(flow: Flow, call: Call, books: Books, event: Answered, now_ms: int)
 def keyed(flow: Flow, call: Call, digits: str | None) -> Keyed:
     """How the keys look to the question that is open: the only thing of them that a decision rests on."""
     question = call.question
+    digits = (digits or "").removesuffix("#")
     if question is None or not digits:
         return Keyed.NOTHING
     if not digits.strip("*"):
         return Keyed.REPEAT
-    digits = digits.removesuffix("#")
     if not (digits.isascii() and digits.isdigit()):
         return Keyed.MISFIT
     if question.factor:
@@ -693,32 +711,46 @@ def claim(flow: Flow, call: Call, found: Found) -> Call:
 
 def _judged(flow: Flow, call: Call, books: Books, event: Judged, now_ms: int) -> Step:
     question = call.question
-    if question is None:
+    if question is None or not question.counted:  # a verdict that nobody asked for
         return Step(call, books, Rest())
     if event.right is None:
-        books = _settle(call, books, question.factor, question.nonce, right=False)
+        books = _settle(call, books, question.factor, question.counted, right=False)
         entry = _entry(call, "authn_attempt_withdrawn", now_ms, "fault", factor=question.factor)
         return _refuse(call, books, "unavailable", "fault", now_ms, (entry,))
     used = event.step is not None and event.step <= books.spent
     if event.right and not call.locked_out and not used:
         return _right(flow, call, books, event, question, now_ms)
     reason = "locked" if call.locked_out else ("used" if used else "wrong")
-    entries = [
-        _entry(call, "authn_login_fail", now_ms, reason, factor=question.factor, lane=_lane_name(call))
-    ]
-    if not call.locked_out and _is_locked(flow, call, books, question.factor, now_ms):
-        entries.append(_entry(call, "authn_login_lock", now_ms, "maxretries", factor=question.factor))
+    entry = _entry(call, "authn_login_fail", now_ms, reason, factor=question.factor, lane=_lane_name(call))
+    entries = (entry, *_locks(flow, call, books, question, now_ms))
     warn = bool(call.proofs) and call.known and not call.warned
     call = replace(call, warned=call.warned or warn)
-    turn = _missed(
-        flow, call, books, replace(question, nonce=event.nonce, held=""), "again", now_ms, tuple(entries)
-    )
-    return replace(turn, warn=warn)
+    again = replace(question, nonce=event.nonce, held="", counted="")
+    return replace(_missed(flow, call, books, again, "again", now_ms, entries), warn=warn)
+
+
+def _locks(flow: Flow, call: Call, books: Books, question: Question, now_ms: int) -> tuple[Entry, ...]:
+    """An entry for each lock that the wrong answer made, with its end: the attempt that filled a ledger tells."""
+    entries: list[Entry] = []
+    for name, rule, lane in _concerned(flow, call, question.factor):
+        ledger = books.ledgers.get(name, lockout.Ledger())
+        if not ledger.attempts or ledger.attempts[-1].id != question.counted:
+            continue
+        match lockout.standing(rule, ledger, now_ms):
+            case lockout.Locked(until_ms):
+                facts = {"factor": question.factor, "lane": lane, "until_ms": str(until_ms)}
+                entries.append(_entry(call, "authn_login_lock", now_ms, "maxretries", **facts))
+            case lockout.Disabled():
+                facts = {"factor": question.factor, "lane": lane}
+                entries.append(_entry(call, "authn_login_lock", now_ms, "lifetime", **facts))
+            case lockout.Open():
+                pass
+    return tuple(entries)
 
 
 def _right(flow: Flow, call: Call, books: Books, event: Judged, question: Question, now_ms: int) -> Step:
     factor = question.factor
-    books = _settle(call, books, factor, question.nonce, right=True)
+    books = _settle(call, books, factor, question.counted, right=True)
     if event.step is not None:
         books = replace(books, spent=event.step)
     if call.caller.kind is AddressKind.PHONE:
@@ -751,15 +783,13 @@ def _missed(
 
 def _waits(call: Call, books: Books, held: str, nonce: str, now_ms: int) -> Step:
     question = call.question
-    if question is None:
+    if question is None or not question.counted:
         return Step(call, books, Rest())
-    books = _settle(call, books, question.factor, question.nonce, right=False)
+    books = _settle(call, books, question.factor, question.counted, right=False)
     entry = _entry(call, "authn_attempt_withdrawn", now_ms, "busy", factor=question.factor)
-    waiting = replace(question, nonce=nonce, held=held, holds=question.holds + 1)
+    waiting = replace(question, nonce=nonce, held=held, holds=question.holds + 1, counted="")
     if waiting.holds > HOLDS_MAX:
-        return Step(
-            replace(call, question=None, pending=None), books, Refuse("unavailable", "busy"), (entry,)
-        )
+        return _refuse(call, books, "unavailable", "busy", now_ms, (entry,))
     return Step(replace(call, question=waiting), books, Hold(waiting), (entry,))
 
 
@@ -824,8 +854,3 @@ def _lane_name(call: Call) -> str:
 def _entry(call: Call, event: str, now_ms: int, reason: str, **detail: str) -> Entry:
     facts = tuple((name, value) for name, value in detail.items() if value)
     return Entry(now_ms, event, call.sid, call.ref, reason, facts)
-
-
-def holds(flow: Flow, call: Call, level: str, now_ms: int) -> bool:
-    """Whether the call holds this level now, whatever the age of its proofs."""
-    return satisfied(flow.levels[level], proved(call.proofs, Freshness(), now_ms))

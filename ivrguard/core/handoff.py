@@ -20,7 +20,7 @@ from ivrguard.core.assurance import Freshness, Proof, amr, proved, reached, sati
 from ivrguard.core.audit import Entry
 from ivrguard.core.flow import Flow
 from ivrguard.core.lockout import Rule as Lockout
-from ivrguard.core.rules import glob
+from ivrguard.core.rules import name_glob
 
 RECEIPT_VALID_S = 300
 """An agent's desk shows a receipt at once; what lasts longer is asked for again."""
@@ -188,6 +188,7 @@ def _spoiled(
     checks = (
         (not any(_serves(desk, queue) for queue in leg.queues), Spoiled.OTHER_QUEUE),
         (call_sid is not None and call_sid != leg.call, Spoiled.OTHER_CALL),
+        ((holder.sid, holder.account) != (leg.call, leg.account), Spoiled.OTHER_CALL),
         (leg.redeemed_ms is not None, Spoiled.SPENT),
         (now_ms >= leg.expires_ms, Spoiled.EXPIRED),
         (holder.ended, Spoiled.ENDED),
@@ -198,14 +199,17 @@ def _spoiled(
 
 
 def _serves(desk: Desk, queue: str) -> bool:
-    return any(
-        glob(pattern.replace("**", "*").replace("*", "**")).fullmatch(queue) for pattern in desk.queues
-    )
+    return any(name_glob(pattern).fullmatch(queue) for pattern in desk.queues)
 
 
 @dataclass(frozen=True, slots=True)
 class May:
-    """What the caller may do now: an intent, the level it needs, and whether the call holds it."""
+    """
+    What the caller may do now: an intent, a level it needs, and whether the call holds that.
+
+    Rules may want different levels for one intent: each has a line of its own, so that no agent takes the
+    weaker one for the whole.
+    """
 
     intent: str
     level: str
@@ -213,15 +217,19 @@ class May:
 
 
 def standing(flow: Flow, proofs: Sequence[Proof], now_ms: int) -> tuple[May, ...]:
-    """For each intent that the flow names: may the caller do it now, or does it still need a factor?"""
-    demands = {rule.demand.intent: rule.demand for rule in reversed(flow.rules) if rule.demand.intent}
-    may: list[May] = []
-    for intent, demand in demands.items():
-        if demand.require is None:
+    """
+    For each intent that the flow names, and each level it needs: may the caller do it now?
+
+    Held only if every rule that wants this level for this intent would let him: the shortest `within` counts.
+    """
+    held: dict[tuple[str, str], bool] = {}
+    for demand in (*(rule.demand for rule in flow.rules), flow.default):
+        if not demand.intent or demand.require is None:
             continue
+        name = (demand.intent, demand.require)
         have = proved(proofs, Freshness(demand.within_s), now_ms)
-        may.append(May(intent, demand.require, satisfied(flow.levels[demand.require], have)))
-    return tuple(sorted(may, key=lambda one: one.intent))
+        held[name] = held.get(name, True) and satisfied(flow.levels[demand.require], have)
+    return tuple(May(intent, level, held[intent, level]) for intent, level in sorted(held))
 
 
 def receipt_claims(

@@ -25,7 +25,7 @@ from ivrguard.core.handoff import Desk
 from ivrguard.guard import books
 from ivrguard.guard import desk as desks
 from ivrguard.guard.background import Background
-from ivrguard.guard.webhook import Answer, Conflict, Hook, Webhook, incoming, neutral, words
+from ivrguard.guard.webhook import Answer, Conflict, Hook, Webhook, incoming, meant, neutral, words
 from ivrguard.guard.world import Flows, Mounted, World
 from ivrguard.ports import Change, Put, Reply, Request
 from ivrguard.telephony import document, twiml

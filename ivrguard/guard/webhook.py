@@ -31,8 +31,11 @@ from ivrguard.telephony import document, twiml
 from ivrguard.telephony.delivery import Delivery
 from ivrguard.telephony.links import Inward, Kind
 
-ROUNDS_MAX = 16
-"""Turns in one webhook: three, ten redirects of the IVR (Twilio's own limit, error 11215), and some more."""
+ROUNDS_MAX = 20
+"""Turns in one webhook: three, the IVR's redirects, and what it may ask for; more is a circle."""
+
+REDIRECTS_MAX = 10
+"""As many as Twilio itself follows (error 11215)."""
 
 IVR_DEADLINE_S = 10.0
 SEND_DEADLINE_S = 4.0
@@ -90,14 +93,18 @@ def neutral() -> bytes:
 
 
 def incoming(hook: Hook, inward: Inward) -> Request:
-    """The provider's request as the IVR shall get it: its own URL and method, the same parameters."""
-    method = inward.method or hook.method
-    if hook.method == "GET":
-        return Request(method, inward.url, headers=hook.headers)
-    if method == "POST":
-        return Request(method, inward.url, hook.delivery.params, hook.body, headers=hook.headers)
+    """The provider's request as the IVR shall get it: see `meant`."""
+    params = () if hook.method == "GET" else hook.delivery.params
+    return meant(inward, Request(hook.method, "", params, hook.body, headers=hook.headers))
+
+
+def meant(inward: Inward, request: Request) -> Request:
+    """`request` at the URL and with the method that the IVR wrote into its document; the same parameters."""
+    method = inward.method or request.method
+    if method == "POST" or request.method == "GET":
+        return replace(request, method=method, url=inward.url)
     joint = "&" if urlsplit(inward.url).query else "?"
-    return Request("GET", inward.url + joint + urlencode(hook.delivery.params), headers=hook.headers)
+    return Request("GET", inward.url + joint + urlencode(request.params), headers=request.headers)
 
 
 class Webhook:
@@ -127,6 +134,7 @@ class Webhook:
         self._cookies: str | None = None
         self._carry: document.Carry | None = None
         self._cut_index = 0
+        self._hops = 0
 
     async def run(self, *, again: bool) -> Answer:
         """Answer it. `again`: the call has taken it before, but the answer was lost."""
@@ -153,7 +161,7 @@ class Webhook:
                     return await self._finish(event, document_, "transfer")
                 case _:  # pragma: no cover -- every other move has an answer of its own
                     raise AssertionError(step.move)
-        raise UpstreamFault("the IVR redirects in a circle; a request may be redirected 10 times")
+        raise UpstreamFault("the IVR leads in a circle")
 
     # ── read ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -207,9 +215,9 @@ class Webhook:
         self, event: Event, *, take: bool, document_: bytes | None = None
     ) -> tuple[Step, bytes | None]:
         """One amendment: the step, and the answer if it is the webhook's last."""
-        keys = self._keys(event)
+        now = self._world.clock()  # one moment for choosing the keys and for deciding
+        keys = self._keys(event, now)
         key, basis = books.call_key(self._call.sid), self._call
-        now = self._world.clock()
 
         def change(values: books.Values) -> Change[tuple[Step, bytes | None] | None]:
             stored = values[key]
@@ -248,13 +256,13 @@ class Webhook:
             return calls.claim(self._flow, call, event.found)
         return call
 
-    def _keys(self, event: Event) -> list[Key[object]]:
+    def _keys(self, event: Event, now: int) -> list[Key[object]]:
         keys: list[Key[object]] = [books.call_key(self._call.sid)]
         if isinstance(event, calls.Replied):
             return keys
         if isinstance(event, calls.Arrived):
             demand, _ = decide(self._flow.rules, self._flow.default, event.visit)
-            need = calls.missing(self._flow, self._call, demand, self._call.turn, self._world.clock())
+            need = calls.missing(self._flow, self._call, demand, self._call.turn, now)
             if need == ():
                 return keys
         keys.extend(books.account_keys(self._flow, self._prospect(self._call, event)))
@@ -336,6 +344,9 @@ class Webhook:
 
     def _redirected(self, request: Request, reply: Reply) -> Event:
         """A redirect is a new request: 301, 302, 303 become a GET without the event's parameters (Twilio)."""
+        self._hops += 1
+        if self._hops > REDIRECTS_MAX:
+            raise UpstreamFault(f"the IVR redirected {self._hops} times; {REDIRECTS_MAX} are followed")
         url = urljoin(reply.url, reply.location or "")
         links = self._mounted.links
         outward = links.outward(url, kind=Kind.T, method="GET", turn=self._call.turn)

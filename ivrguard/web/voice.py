@@ -30,7 +30,8 @@ from ivrguard.telephony.signature import Verifier
 from ivrguard.web.ops import Metrics
 from ivrguard.web.upstream import MEDIA_BYTES_MAX, MEDIA_CHUNK_BYTES, Upstream, carried
 
-DEADLINE_S = 13.0
+DEADLINE_S = 11.5
+BODY_DEADLINE_S = 3.0
 WEBHOOKS_AT_ONCE_MAX = 1_024
 FORM = "application/x-www-form-urlencoded"
 TWIML_HEADERS = {"Content-Type": "text/xml; charset=utf-8", "Cache-Control": "no-store"}
@@ -152,9 +153,12 @@ class Voice:
         if request.method not in {"GET", "POST"}:
             raise Refusal("method")
         try:
-            body = await request.read()
+            async with asyncio.timeout(BODY_DEADLINE_S):
+                body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise Refusal("body.size") from None
+        except TimeoutError:  # somebody feeds it byte by byte, to hold places that callers need
+            raise Refusal("body.slow") from None
         form = request.content_type == FORM
         try:
             query = delivery.parse_query(request.raw_path.partition("?")[2])

@@ -244,8 +244,9 @@ async def test_no_more_at_once_than_there_is_room_for(
 
     carrier.answer = slow
     sends = [asyncio.ensure_future(messenger.send(TO, TEXT, deadline_s=5)) for _ in range(2)]
-    await arrived.acquire()
-    await arrived.acquire()
+    async with asyncio.timeout(5):
+        for _ in sends:
+            await arrived.acquire()
     with pytest.raises(NotifyFault, match="2 messages are under way already"):
         await messenger.send(TO, TEXT, deadline_s=5)
     released.set()
