@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
@@ -293,6 +293,7 @@ class _Reader:
         self.tainted: set[Place] = set()
         self._spots: dict[Place, _Spot] = {}
         self._nodes = 0
+        self._lines: list[str] = []
 
     # ── faults and places ──
 
@@ -320,6 +321,17 @@ class _Reader:
         shown = "".join(sign if sign.isprintable() else "?" for sign in message)
         return Fault(self.file, spot.line, spot.column, _path(spot.place), shown)
 
+    def _spot_of(self, mark: Any, place: Place = ()) -> _Spot:
+        """
+        A mark of PyYAML's, counted from 1. Where it means the line behind the last one: the end of the file.
+
+        `mark` is never None here: only events made by hand have none.
+        """
+        line, column = mark.line, mark.column
+        if line >= len(self._lines):
+            line, column = len(self._lines) - 1, len(self._lines[-1])
+        return _Spot(line + 1, column + 1, place)
+
     # ── bytes to nodes ──
 
     def tree(self, data: bytes) -> _Fields | None:
@@ -327,15 +339,14 @@ class _Reader:
         text = self._text(data)
         if text is None:
             return None
+        self._lines = text.split("\n")
         try:
             return self._as(self._document(text), _Fields, "a mapping, with a key at the start of each line")
         except _StopReading:
             return None
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark
-            assert mark is not None, "every fault of YAML's scanner and parser has a place"
             problem = f"this is not YAML: {error.problem}; look at quotes, brackets, colons and indentation"
-            self.fault(_Spot(mark.line + 1, mark.column + 1, ()), problem)
+            self.fault(self._spot_of(error.problem_mark), problem)
             return None
 
     def _text(self, data: bytes) -> str | None:
@@ -364,17 +375,13 @@ class _Reader:
         stack: list[_Open] = []
         root: _Node | None = None
         for event in yaml.parse(text, Loader=_LOADER):
-            mark = event.start_mark
-            assert mark is not None, "PyYAML gives every event a place"
-            line, column = mark.line + 1, mark.column + 1
+            spot = self._spot_of(event.start_mark, _next_place(stack))
             match event:
                 case yaml.DocumentStartEvent() if root is not None:
-                    self.fault(
-                        _Spot(line, column, ()), "a second document begins here; one file, one document"
-                    )
+                    self.fault(spot, "a second document begins here; one file, one document")
                     raise _StopReading
                 case yaml.NodeEvent():
-                    node = self._node(event, _Spot(line, column, _next_place(stack)), len(stack))
+                    node = self._node(event, spot, len(stack))
                     if stack:
                         self._put(stack[-1], node)
                     else:
@@ -560,7 +567,7 @@ def _next_place(stack: list[_Open]) -> Place:
             return (*place, key)
         case _Broken():
             return (*place, "")
-        case None:
+        case _:
             return place
 
 
@@ -805,7 +812,7 @@ def _factor(reader: _Reader, node: _Node) -> Factor | None:
             return Factor(kind, digits, valid_s, _sends(reader, of.get("sends")))
         case Kind.TOTP:
             return Factor(kind, TOTP_DIGITS)
-        case None:
+        case _:
             return None
 
 

@@ -225,7 +225,7 @@ def test_all_faults_come_at_once_in_the_order_of_the_file():
         "2:11 numbers[0]: here is '8005550100'; what is wanted: a number dialled: "
         '"+18005550100", sip:name@domain, client:name or "*"',
         "4:41 identify.digits: `min` is more than `max`: no number of keys would do; swap them",
-        "5:35 factors.pin.digits: a PIN of 3 digits: use 4 or more",
+        "5:36 factors.pin.digits: a PIN of 3 digits: use 4 or more",
         "5:68 factors.code.valid: here is '10'; what is wanted: a duration from 30s to 1d, such as 90s, 10m, 24h",
         "10:20 default.require: there is no level 'on'; did you mean 'one'?",
         "10:24 default.colour: unknown key 'colour'; known: allow, fresh, how, intent, require, reverify, within",
@@ -308,7 +308,7 @@ def test_a_broken_rule_is_still_asked_for_its_level():
         ("{path: /a, allow: anyone, require: two}", "rules[0]: write either `allow: anyone` or `require"),
         (
             "{path: /a, allow: everyone}",
-            "rules[0].allow: 'everyone' is not known here; did you mean 'anyone'?",
+            "rules[0].allow: 'everyone' is not known here; known: anyone",
         ),
         (
             "{path: /a, allow: anyone, within: 5m}",
@@ -445,7 +445,7 @@ def test_hours_that_are_read(hours, expected):
                 "factors": "factors: {pin: {kind: pin, digits: 8}, code: {kind: sms_code, sends: "
                 "{per_account: 0 in 1h}}}"
             },
-            "5:86 factors.code.sends.per_account: here is '0 in 1h'; what is wanted: so many in a time",
+            "5:84 factors.code.sends.per_account: here is '0 in 1h'; what is wanted: so many in a time",
         ),
         (
             {"levels": "levels: {one: pin, two: {all: [pin, code]}, 3rd: pin}"},
@@ -552,12 +552,11 @@ def test_deep_and_large_files_are_named_as_what_they_are():
         ("flow: small", "flow: sma\u200bll", "1:7 flow: there is an invisible character"),
         ("flow: small\n", "flow: small\nflow: big\n", "2:1 flow: this key stands twice, first at 1:1; take one out"),
         ("min: 6, ", "min: 6, min: 7, ", "4:50 identify.digits.min: this key stands twice, first at 4:42"),
-        ("<<", "<<", ""),
     ],
 )  # fmt: skip
 def test_what_yaml_could_do_besides(old, new, expected):
     """No anchors, tags, doubled keys and invisible characters; each is reported where it stands."""
-    assert expected in [*faults(SMALL.replace(old, new)), ""][0]
+    assert faults(SMALL.replace(old, new))[0].startswith(expected)
 
 
 def test_a_merge_key_is_a_key_like_any_other():
@@ -572,14 +571,19 @@ def test_windows_line_ends_and_a_byte_order_mark_are_no_fault():
     assert only(data) == "10:20 default.require: there is no level 'on'; did you mean 'one'?"
 
 
-def test_columns_count_characters():
-    """Not bytes, and not halves of them."""
-    text = SMALL.replace("flow: small", "{flow: small, 'ä😀': 1,").replace("default: {require: one}\n", "")
-
-    assert only("'ä😀': {a: *b\n").startswith("2:1 ")
-    assert "1:5" in only('"ä": \x07\n') or text
-    assert faults("{'ä😀': 1, b: *c}")[0:1] != []
-    assert [one.split(" ")[0] for one in faults("{'ä😀': 1, b: *c}") if "anchors" in one] == ["1:15"]
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{'ä😀': 1, b: *c}", "1:14 b: anchors (&)"),
+        ("'ä😀': {a: [}\n", "1:12 this is not YAML"),
+        ('"ä😀": \x07\n', "1:7 the character U+0007"),
+        ("{", "1:2 this is not YAML"),
+        ("a: '\n", "2:1 this is not YAML"),
+    ],
+)
+def test_places_count_characters_and_lie_in_the_file(text, expected):
+    """Not bytes, not halves of characters, and no line behind the last one."""
+    assert [one[: len(expected)] for one in faults(text) if one.startswith(expected)] == [expected]
 
 
 def test_long_lists_are_bounded():
@@ -799,11 +803,7 @@ def test_the_example_with_anything_done_to_it_is_a_flow_or_faults_with_places(at
 
 
 KEY = re.compile(r"(?m)(?<=[\s{])([a-z_]+):(?= |$)")
-KEYS = [
-    match
-    for match in KEY.finditer(BANK)
-    if not BANK[: match.start()].rpartition("\n")[2].strip().startswith("#")
-]
+KEYS = [key for key in KEY.finditer(BANK) if "#" not in BANK[: key.start()].rpartition("\n")[2]]
 FREE = {"pin", "code", "app", "one_factor", "two_factor"}
 
 

@@ -618,15 +618,6 @@ def _is_locked(flow: Flow, call: Call, books: Books, factor: str, now_ms: int) -
     return not isinstance(lockout.standing(flow.locks.account, ledger, now_ms), lockout.Open)
 
 
-def _is_number_locked(flow: Flow, call: Call, books: Books, now_ms: int) -> bool:
-    rule, ledger = flow.locks.caller_number, books.ledgers.get(number_ledger_id(call.caller) or "")
-    return (
-        rule is not None
-        and ledger is not None
-        and not isinstance(lockout.standing(rule, ledger, now_ms), lockout.Open)
-    )
-
-
 def _answered(flow: Flow, call: Call, books: Books, event: Answered, now_ms: int) -> Step:
     question = call.question
     if question is None:

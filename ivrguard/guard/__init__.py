@@ -238,9 +238,7 @@ class Guard:
             for mounted in self.world.flows.all():
                 inward = mounted.links.inward_or_none(target)
                 if inward is not None and inward.kind is Kind.S:
-                    await self._fetch(
-                        replace(request, url=inward.url, method=inward.method or request.method)
-                    )
+                    await self._fetch(meant(inward, request))
                     return
             logger.error("notice_refused", reason="link.mac")
         except Fault as fault:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import traceback
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -174,7 +175,7 @@ CODE = "https://www.twilio.com/docs/api/errors"
             ("success, a list", says(201, [1]), NOT_THE_API),
             ("success, null", says(201, None), NOT_THE_API),
             ("too long", never_ends, NOT_THE_API),
-            ("redirect", leads_elsewhere, "the carrier refused the message"),
+            ("redirect", leads_elsewhere, NOT_THE_API),
             ("dropped", drops, "the carrier was not reached: ServerDisconnectedError"),
             ("dropped in the middle", drops_in_the_middle, "the carrier was not reached: ClientPayloadError"),
         )
@@ -189,9 +190,9 @@ async def test_what_goes_wrong_is_told_without_the_message(
     with pytest.raises(NotifyFault) as fault:
         await messenger.send(TO, TEXT, deadline_s=5)
     assert str(fault.value) == told
-    assert fault.value.__suppress_context__
     assert len(carrier.asked) == 1
-    assert not any(secret in caplog.text for secret in (TO, TEXT, TOKEN))
+    logged = caplog.text + "".join(traceback.format_exception(fault.value))
+    assert not any(secret in logged for secret in (TO, TEXT, TOKEN))
 
 
 async def test_text_that_is_not_json_is_not_the_api(carrier: Carrier, messenger: SmsMessenger) -> None:
