@@ -222,11 +222,13 @@ def test_all_faults_come_at_once_in_the_order_of_the_file():
     )
 
     assert faults(text) == [
-        "2:11 numbers[0]: here is '8005550100'; what is wanted: a number dialled: "
-        '"+18005550100", sip:name@domain, client:name or "*"',
+        (
+            "2:11 numbers[0]: here is '8005550100'; what is wanted: a number dialled: "
+            '"+18005550100", sip:name@domain, client:name or "*"'
+        ),
         "4:41 identify.digits: `min` is more than `max`: no number of keys would do; swap them",
         "5:36 factors.pin.digits: a PIN of 3 digits: use 4 or more",
-        "5:68 factors.code.valid: here is '10'; what is wanted: a duration from 30s to 1d, such as 90s, 10m, 24h",
+        "5:70 factors.code.valid: here is '10'; what is wanted: a duration from 30s to 1d, such as 90s, 10m, 24h",
         "10:20 default.require: there is no level 'on'; did you mean 'one'?",
         "10:24 default.colour: unknown key 'colour'; known: allow, fresh, how, intent, require, reverify, within",
     ]
@@ -672,8 +674,10 @@ def test_a_number_and_a_name_belong_to_one_flow(folder):
     assert [str(fault).removeprefix(f"{folder}/") for fault in loaded.faults] == [
         "a.yaml:11:8: tries: here is 'x'; what is wanted: a number from 1 to 10",
         f"small.yaml:1:7: flow: the name 'small' is claimed at {folder}/a.yaml:1:7 too; one flow only",
-        f"small.yaml:2:11: numbers[0]: the number '+18005550100' is claimed at {folder}/a.yaml:2:11 too; "
-        "one flow only",
+        (
+            f"small.yaml:2:11: numbers[0]: the number '+18005550100' is claimed at {folder}/a.yaml:2:11 too; "
+            "one flow only"
+        ),
     ]
 
 
@@ -714,8 +718,10 @@ def test_files_that_cannot_be_read_are_faults(folder):
 
     assert [str(fault) for fault in load_all(folder).faults] == [
         f"{folder}/dir.yaml:1:1: cannot be read: Is a directory",
-        f"{folder}/small.yaml:11:11: language: {folder}/prompts/fr.yaml cannot be read: "
-        "No such file or directory; add it, or name another language",
+        (
+            f"{folder}/small.yaml:11:11: language: {folder}/prompts/fr.yaml cannot be read: "
+            "No such file or directory; add it, or name another language"
+        ),
     ]
 
 

@@ -186,7 +186,9 @@ class Guard:
         flow = mounted.flow
         text = flow.prompts["whisper"].format(code=twiml.spelled(code))
         said = [twiml.say(text, language=flow.language, voice=flow.voice or None)] * WHISPER_TIMES
-        own = [twiml.redirect(url) for number, url in leg.whispers if number == delivery.to]
+        # The number as the IVR wrote it, or the only whisper there is: a number has more than one spelling.
+        only = len(leg.whispers) == 1
+        own = [twiml.redirect(url) for number, url in leg.whispers if only or number == delivery.to][:1]
         return Answer(twiml.response(*said, *own), "whisper")
 
     async def _whispered_code(self, leg_id: str) -> str | None:

@@ -350,8 +350,8 @@ class Webhook:
         url = urljoin(reply.url, reply.location or "")
         links = self._mounted.links
         outward = links.outward(url, kind=Kind.T, method="GET", turn=self._call.turn)
-        target = outward.removeprefix(self._world.issuer)
-        inward = links.inward(target.partition("#")[0])
+        parts = urlsplit(outward)
+        inward = links.inward(f"{parts.path}?{parts.query}")
         if reply.status in {307, 308}:
             self._request = replace(request, url=inward.url)
         else:

@@ -20,7 +20,6 @@ from base64 import b64encode
 from typing import Any
 
 import aiohttp
-import orjson
 from twilio.base.exceptions import TwilioException
 from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
@@ -30,6 +29,7 @@ from ivrguard.core.errors import NotifyFault
 
 SENDS_AT_ONCE_MAX = 32
 ANSWER_BYTES_MAX = 65_536
+_NOT_THE_API = "the carrier's answer was not what its API answers"
 _NO_ENVIRONMENT = {"IVRGUARD": ""}
 """The library reads credentials, region and edge from the environment unless it is given one that is not empty."""
 
@@ -80,10 +80,13 @@ class SmsMessenger:
             raise NotifyFault(_why(refusal)) from None
         except (aiohttp.ClientError, OSError) as fault:
             raise NotifyFault(f"the carrier was not reached: {type(fault).__name__}") from None
-        except ValueError:  # among them: not JSON, not UTF-8
-            raise NotifyFault("the carrier's answer was not what its API answers") from None
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            # Not text, not JSON, not an object, not of its types: the library looks inside before it checks.
+            raise NotifyFault(_NOT_THE_API) from None
         finally:
             self._under_way -= 1
+        if not taken.sid:
+            raise NotifyFault(_NOT_THE_API)
         if str(taken.status) in {"failed", "undelivered"}:
             raise NotifyFault(_told(taken.error_code, "took the message and failed to send it"))
 
@@ -111,7 +114,7 @@ class _Http(AsyncHttpClient):
         timeout: float | None = None,  # noqa: ARG002 - the deadline is send's
         allow_redirects: bool = False,  # noqa: ARG002 - never: law 4
     ) -> Response:
-        """One request, one answer. Raises `ValueError` for an answer that is none of the API's."""
+        """One request, one answer. Raises `ValueError` for an answer that is too long, or no text."""
         if self._session is None:  # it belongs to the running loop, which may not be there when we are made
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=SENDS_AT_ONCE_MAX),
@@ -131,9 +134,7 @@ class _Http(AsyncHttpClient):
                 body += chunk
                 if len(body) > ANSWER_BYTES_MAX:
                     raise ValueError("too long an answer")
-        if answer.ok and not isinstance(orjson.loads(body), dict):
-            raise ValueError("not an object")
-        return Response(answer.status, body.decode())
+            return Response(answer.status, body.decode())
 
     async def close(self) -> None:
         """Close the kept connections."""

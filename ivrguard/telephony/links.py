@@ -63,6 +63,7 @@ _NEVER_SEPARATES = frozenset(
 )
 _HAS_CONTROL = re.compile(r"(?:^|&)_ivrguard(?:[=&]|$)")
 _CONTROL = re.compile(r"_ivrguard=([twqsm][gp])\.(0|[1-9][0-9]{0,8})\.([A-Za-z0-9_\-]{22})")
+_PATH_PARAMETERS = re.compile(r";[^/]*")
 _SAID = re.compile(r"[?&]_ivrguard=([twqsm])[gp]\.")
 _ELSEWHERE = re.compile(r"/\.ivrguard/at/([^/]+)(/.*)?")
 
@@ -239,7 +240,8 @@ class Links:
             query = "&".join(each for each in (first.query, query) if each) or None
         here = _parse(f"{site.origin}{path}" + ("" if query is None else f"?{query}"))
         url = f"{site.origin}{here.path}{here.query_part}"
-        name = f"{site.name}{here.canonical}"
+        # Path parameters (`/wire;jsessionid=1`, RFC 3986, 3.3) are the server's own affair, not another path.
+        name = f"{site.name}{_PATH_PARAMETERS.sub('', here.canonical)}"
         if control is None:
             return Inward(url, name, Kind.T, None, None)
         use, turn, mac = control

@@ -175,7 +175,9 @@ CODE = "https://www.twilio.com/docs/api/errors"
             ("success, a list", says(201, [1]), NOT_THE_API),
             ("success, null", says(201, None), NOT_THE_API),
             ("too long", never_ends, NOT_THE_API),
-            ("redirect", leads_elsewhere, NOT_THE_API),
+            ("success, no message", says(201, {"status": "queued"}), NOT_THE_API),
+            ("success, odd date", says(201, TAKEN | {"date_created": 5}), NOT_THE_API),
+            ("redirect", leads_elsewhere, "the carrier refused the message"),
             ("dropped", drops, "the carrier was not reached: ServerDisconnectedError"),
             ("dropped in the middle", drops_in_the_middle, "the carrier was not reached: ClientPayloadError"),
         )
