@@ -216,8 +216,9 @@ class Messenger(Protocol):
 @dataclass(frozen=True, slots=True)
 class Request:
     """
-    A request to the IVR. `params` for forms and GET (already in `url` for GET), `body` for everything else.
+    A request to the IVR. `url`: without the parameters, so that its documents' links may rest on it.
 
+    `body`: as it came; of a form, a GET has it behind the query of its URL. `params`: the form's fields, decoded.
     `headers` go along as they are, hop-by-hop and guard-owned ones taken out already.
     """
 

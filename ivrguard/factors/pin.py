@@ -6,7 +6,7 @@ The PIN: something the caller knows, keyed in full.
    digits). A stolen table of 8-digit PINs falls to any hash in days; without the pepper, which is not in the store,
    it does not fall at all. The HMAC comes first, so that no PIN stands bare in argon2's memory.
 2. **A pepper has an id**, kept with the hash, since changing it needs the PIN again: new PINs take the current
-   one, old ones keep theirs (`needs_rehash`).
+   one, old ones keep theirs, and all of them are read.
 3. **The same work for everybody.** Known, unknown, locked or not enrolled, each answer costs exactly one argon2 of
    the same parameters; without a credential it is compared with a decoy that no digits fit, and is Wrong.
 4. **Bounded.** As many threads as cores, at the lowest priority, so that hashing does not slow the calls down
@@ -118,10 +118,6 @@ class PinJudge:
             raise ValueError(reason)
         hash_ = await self._in_pool(partial(self._hasher.hash, self._keyed(self._current, digits)))
         return Credential(Kind.PIN, secret=hash_, key_id=self._current)
-
-    def needs_rehash(self, credential: Credential) -> bool:
-        """Whether a PIN that was just right should be enrolled again: an older pepper or other parameters."""
-        return credential.key_id != self._current or self._hasher.check_needs_rehash(credential.secret)
 
     async def close(self) -> None:
         """Finish the hashes under way and let the threads go."""

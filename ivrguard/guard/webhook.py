@@ -44,6 +44,17 @@ HOLD_S = 2
 GATHER_TIMEOUT_S = 8
 INSUFFICIENT = "insufficient_user_authentication"
 PARAMETER = re.compile(r'([a-z_]+)="([^"\\]*)"')
+FORM = "application/x-www-form-urlencoded"
+
+_ABOUT_THE_CALL = re.compile(
+    r"AccountSid|(?:Parent)?CallSid|CallStatus|CallerName|ApiVersion|Direction|ForwardedFrom|Stir[A-Za-z]+"
+    r"|Sip(?:Domain(?:Sid)?|Username|CallId|SourceIp|Header_.+)"
+    r"|(?:From|To|Caller|Called)(?:City|State|Zip|Country)?"
+)
+"""
+Parameters that come with every request about a call, whatever happened in it
+(https://www.twilio.com/docs/voice/twiml#request-parameters).
+"""
 
 logger = log.get()
 
@@ -64,6 +75,7 @@ class Hook:
     headers: tuple[tuple[str, str], ...]
     fingerprint: str
     nonce: str | None = None
+    content_type: str = FORM
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +105,27 @@ def neutral() -> bytes:
 
 
 def incoming(hook: Hook, inward: Inward) -> Request:
-    """The provider's request as the IVR shall get it: see `meant`."""
-    params = () if hook.method == "GET" else hook.delivery.params
-    return meant(inward, Request(hook.method, "", params, hook.body, headers=hook.headers))
+    """The provider's request as the IVR shall get it: its own URL and method, the same parameters."""
+    method, params = inward.method or hook.method, hook.delivery.params
+    if hook.method == "POST":
+        return Request(method, inward.url, params, hook.body, hook.content_type, hook.headers)
+    url, query = _parted(inward.url)
+    return Request(method, url, params, query, headers=hook.headers)
 
 
 def meant(inward: Inward, request: Request) -> Request:
     """`request` at the URL and with the method that the IVR wrote into its document; the same parameters."""
-    method = inward.method or request.method
-    if method == "POST" or request.method == "GET":
-        return replace(request, method=method, url=inward.url)
-    joint = "&" if urlsplit(inward.url).query else "?"
-    return Request("GET", inward.url + joint + urlencode(request.params), headers=request.headers)
+    return replace(request, method=inward.method or request.method, url=inward.url)
+
+
+def _parted(url: str) -> tuple[str, bytes]:
+    """The URL that was asked by GET, and the parameters that the provider put behind its query."""
+    start, _, query = url.partition("?")
+    pieces = query.split("&")
+    names = [piece.partition("=")[0] for piece in pieces]
+    own = next((n for n, name in enumerate(names) if _ABOUT_THE_CALL.fullmatch(name)), len(pieces))
+    mark = "?" if own else ""
+    return f"{start}{mark}{'&'.join(pieces[:own])}", "&".join(pieces[own:]).encode()
 
 
 class Webhook:
@@ -343,7 +364,10 @@ class Webhook:
         return calls.Replied(self._cut(read, 0)), read
 
     def _redirected(self, request: Request, reply: Reply) -> Event:
-        """A redirect is a new request: 301, 302, 303 become a GET without the event's parameters (Twilio)."""
+        """
+        A redirect is a new request. 301, 302, 303 make it a GET without what the caller did
+        (https://www.twilio.com/docs/usage/troubleshooting/debugging-your-application).
+        """
         self._hops += 1
         if self._hops > REDIRECTS_MAX:
             raise UpstreamFault(f"the IVR redirected {self._hops} times; {REDIRECTS_MAX} are followed")
@@ -355,8 +379,10 @@ class Webhook:
         if reply.status in {307, 308}:
             self._request = replace(request, url=inward.url)
         else:
-            self._request = Request("GET", inward.url, headers=request.headers)
-        visit = self._visit(inward.path, self._request.method, None)
+            kept = tuple(one for one in request.params if _ABOUT_THE_CALL.fullmatch(one[0]))
+            form = urlencode(kept).encode()
+            self._request = Request("GET", inward.url, kept, form, headers=request.headers)
+        visit = self._visit(inward.path, self._request.method, dict(self._request.params).get("Digits"))
         return calls.Arrived(visit, self._seal_request(self._request), self._world.nonce())
 
     async def _connect(self, held: str, leg: str) -> tuple[Event, document.Document]:
@@ -502,17 +528,19 @@ class Webhook:
         return self._world.keys.unseal(sealed, f"{what}/{self._call.sid}")
 
     def _seal_request(self, request: Request) -> str:
-        parts = [request.method, request.url, request.params, request.body.decode("latin-1"), request.headers]
+        body = request.body.decode("latin-1")
+        parts = [request.method, request.url, request.params, body, request.content_type, request.headers]
         return self._seal(json.dumps(parts).encode(), "request")
 
     def _unseal_request(self, held: str) -> Request:
-        method, url, params, body, headers = json.loads(self._unseal(held, "request"))
+        method, url, params, body, content_type, headers = json.loads(self._unseal(held, "request"))
         return Request(
             method,
             url,
             tuple((name, value) for name, value in params),
             body.encode("latin-1"),
-            headers=tuple((name, value) for name, value in headers),
+            content_type,
+            tuple((name, value) for name, value in headers),
         )
 
 

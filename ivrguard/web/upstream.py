@@ -15,6 +15,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
 from http.cookies import CookieError, SimpleCookie
+from urllib.parse import quote
 
 import aiohttp
 from aiohttp import hdrs
@@ -27,6 +28,7 @@ from ivrguard.telephony.signature import sign
 
 ASSERTION_HEADER = "X-Ivrguard-Assertion"
 SIGNATURE_HEADER = "X-Twilio-Signature"
+FORM = "application/x-www-form-urlencoded"
 CONNECTIONS_MAX = 512
 CONNECT_S = 3.0
 ANSWER_BYTES_MAX = 64 * 1024
@@ -34,6 +36,9 @@ MEDIA_BYTES_MAX = 32 * 1024 * 1024
 MEDIA_CHUNK_BYTES = 64 * 1024
 COOKIES_MAX = 50
 COOKIE_BYTES_MAX = 8 * 1024
+
+STANDS_IN_A_QUERY = "!$%&'()*+,/:;=?@"
+"""What need not be escaped there besides letters, digits and `-._~` (RFC 3986, 3.4); `%` begins an escape."""
 
 KEPT_HERE = frozenset(
     {
@@ -103,8 +108,9 @@ class Upstream:
         """See `ports.Ivr.fetch`."""
         assert self._session is not None
         jar = _Jar.load(cookies)
-        url = URL(request.url, encoded=True)
-        headers = self._headers(request, url, jar, assertion)
+        text = _with_params(request)
+        url = URL(text, encoded=True)
+        headers = self._headers(request, text, jar.header(url), assertion)
         body = request.body if request.method != "GET" else None
         try:
             async with (
@@ -135,18 +141,15 @@ class Upstream:
                 f"the IVR at {url.host} cannot be reached ({type(error).__name__}); is `upstream.url` right?"
             ) from None
 
-    def _headers(self, request: Request, url: URL, jar: "_Jar", assertion: str) -> CIMultiDict[str]:
+    def _headers(self, request: Request, url: str, cookie: str, assertion: str) -> CIMultiDict[str]:
         headers = CIMultiDict(request.headers)
         account = next((value for name, value in request.params if name == "AccountSid"), None)
         params = request.params if request.method != "GET" else ()
-        headers[SIGNATURE_HEADER] = sign(
-            self._token_for(account or url.query.get("AccountSid")), request.url, params
-        )
+        headers[SIGNATURE_HEADER] = sign(self._token_for(account), url, params)
         if request.method != "GET":
             headers[hdrs.CONTENT_TYPE] = request.content_type
         if assertion:
             headers[ASSERTION_HEADER] = assertion
-        cookie = jar.header(url)
         if cookie:
             headers[hdrs.COOKIE] = cookie
         return headers
@@ -161,6 +164,15 @@ class Upstream:
             timeout=aiohttp.ClientTimeout(total=60, sock_connect=CONNECT_S),
             headers={SIGNATURE_HEADER: sign(self._token_for(None), url)},
         )
+
+
+def _with_params(request: Request) -> str:
+    """The URL as it is sent: the fields of a form stand behind the query of a GET, as they came."""
+    form = request.content_type.partition(";")[0].strip().lower() == FORM
+    if request.method != "GET" or not request.body or not form:
+        return request.url
+    joint = "&" if "?" in request.url else "?"
+    return f"{request.url}{joint}{quote(request.body, safe=STANDS_IN_A_QUERY)}"
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

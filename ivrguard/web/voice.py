@@ -254,6 +254,7 @@ class Voice:
             headers=carried(request.headers.items()),
             fingerprint=urlsafe_b64encode(digest).decode(),
             nonce=nonce,
+            content_type=request.headers.get(hdrs.CONTENT_TYPE, FORM),
         )
 
     def _counted(self, done: Answer) -> web.Response:

@@ -303,12 +303,12 @@ class Row:
 
 def read(rule: Rule, history: list[Happened]) -> Row:
     """Walk the whole history from the start. Nothing is kept between two walks."""
-    row, time = Row([]), 0
+    row = Row([])
     for event in history:
         ids = [one.id for one in row.standing]
         match event.what:
             case "tried":
-                time = max(time, event.clock_ms)
+                time = max(event.clock_ms, *(one.clock_ms for one in row.standing), 0)
                 if locks(rule, row):  # it was allowed: so the lock was over
                     row.standing, row.served = [], row.served + 1
                 row.standing = [one for one in row.standing if time - one.clock_ms < rule.within_s * 1000]
@@ -321,7 +321,6 @@ def read(rule: Rule, history: list[Happened]) -> Row:
             case "back" if event.id in ids:
                 row.standing.pop(ids.index(event.id))
                 row.failures -= 1
-                time = max((one.clock_ms for one in row.standing), default=0)
             case _:
                 pass
     return row

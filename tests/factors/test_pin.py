@@ -71,15 +71,12 @@ def test_without_the_pepper_a_stolen_hash_says_nothing(enrolled: Credential) -> 
         argon2.PasswordHasher().verify(enrolled.secret, PIN)
 
 
-async def test_a_pepper_rotates(judge: PinJudge, rotated: PinJudge, enrolled: Credential) -> None:
-    """Old PINs are judged under their own pepper; new ones take the first, and old ones can be told apart."""
+async def test_a_pepper_rotates(rotated: PinJudge, enrolled: Credential) -> None:
+    """Old PINs are judged under their own pepper; new ones take the first."""
     renewed = await rotated.enrol(PIN)
     assert await rotated.judge(enrolled, PIN, None, NOW_MS) == Right()
     assert await rotated.judge(renewed, PIN, None, NOW_MS) == Right()
     assert renewed.key_id == "p2"
-    assert [rotated.needs_rehash(one) for one in (enrolled, renewed)] == [True, False]
-    cheaper = Credential(Kind.PIN, argon2.PasswordHasher(1, 64, 1).hash(b"x"), "p1")
-    assert [judge.needs_rehash(one) for one in (enrolled, cheaper)] == [False, True]
 
 
 async def test_a_pepper_that_is_gone_is_said_aloud(judge: PinJudge, enrolled: Credential) -> None:

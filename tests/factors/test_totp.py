@@ -83,20 +83,20 @@ async def test_who_has_no_app_is_wrong_even_with_the_decoys_code() -> None:
     assert await JUDGE.judge(None, "287082", None, 59_000) == Wrong()
 
 
-@pytest.mark.parametrize(
-    ("name", "secret"),
-    [
-        ("another key", TotpJudge(keys(k2=b"x" * 32)).enrol(SECRET).secret),
-        ("another purpose", keys().seal(SECRET.encode(), "held")),
-        ("not base32", keys().seal(b"\xff1!", "totp")),
-        ("too short", keys().seal(b"AAAA", "totp")),
-        ("nothing", ""),
-    ],
-)
-async def test_a_secret_that_cannot_be_opened_is_said_aloud(name: str, secret: str) -> None:
+DAMAGED = {
+    "another key": TotpJudge(keys(k2=b"x" * 32)).enrol(SECRET).secret,
+    "another purpose": keys().seal(SECRET.encode(), "held"),
+    "not base32": keys().seal(b"\xff1!", "totp"),
+    "too short": keys().seal(b"AAAA", "totp"),
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+async def test_a_secret_that_cannot_be_opened_is_said_aloud(name: str) -> None:
     """The operator reads what to mend, without the secret; the caller is not told wrong for our fault."""
     with pytest.raises(DirectoryFault, match=r"^an app's secret cannot be opened"):
-        await JUDGE.judge(Credential(Kind.TOTP, secret), "287082", None, 59_000)
+        await JUDGE.judge(Credential(Kind.TOTP, DAMAGED[name]), "287082", None, 59_000)
 
 
 @pytest.mark.parametrize("name", ["right", "wrong", "unknown", "damaged"])

@@ -280,6 +280,18 @@ async def test_a_caller_who_is_cancelled_is_amended_for_all_the_same(path):
         assert await store.read(A) == Ledger(run=3)
 
 
+async def test_the_keys_are_those_at_the_time_of_asking(path):
+    """What the caller does with his list afterwards does not matter."""
+    gate = Gate()
+    keys = [A]
+    async with opened(path) as store:
+        await gate.close(store)
+        tasks = await queued(store.amend(keys, counting(A)))
+        keys.clear()
+        gate.opened.set()
+        assert await asyncio.gather(*tasks) == [1]
+
+
 async def test_closing_finishes_what_was_asked_for(path):
     """What waits is committed and answered; what comes after `close` was called is refused."""
     gate = Gate()
@@ -756,6 +768,15 @@ async def test_going_over_to_the_log_waits_for_its_turn(path):
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreFault, match="another process keeps it locked"):
             migrate(path, busy_s=0.05)
+
+
+def test_going_over_to_the_log_when_its_turn_comes(path, monkeypatch):
+    """It tries again until then."""
+    path.touch()
+    with by_hand(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(sqlite.time, "sleep", lambda _s: other.execute("ROLLBACK"))
+        assert migrate(path) == len(MIGRATIONS)
 
 
 def test_a_file_system_without_shared_memory_is_refused():

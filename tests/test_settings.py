@@ -1,0 +1,450 @@
+"""Settings: environment over file, secrets from the environment only, all faults at once and none with a secret."""
+
+import base64
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ivrguard.settings import (
+    FILE_BYTES_MAX,
+    KEYS,
+    SERVE,
+    Settings,
+    SettingsFault,
+    load,
+    table,
+    variable,
+)
+
+ROOT = Path(__file__).parent.parent
+
+ACCOUNT, SUBACCOUNT = "AC" + "a1" * 16, "AC" + "b2" * 16
+TOKEN, NEXT, OTHER = "first0token0" * 2, "next0token00" * 2, "other0token0" * 2
+KEY_BYTES = {name: bytes([place]) * 32 for place, name in enumerate(["k1", "k2", "p1", "n1", "s1"])}
+KEY = {name: base64.b64encode(key).decode() for name, key in KEY_BYTES.items()}
+
+GOOD = {
+    "IVRGUARD_PUBLIC_URL": "https://guard.bank.example",
+    "IVRGUARD_TWILIO_TOKENS": f"{ACCOUNT}={TOKEN},{NEXT};{SUBACCOUNT}={OTHER}",
+    "IVRGUARD_SEALING_KEYS": f"k2={KEY['k2']};k1={KEY['k1']}",
+    "IVRGUARD_PEPPERS": f"p1={KEY['p1']}",
+    "IVRGUARD_NAMING_KEY": KEY["n1"],
+    "IVRGUARD_SIGNING_KEYS": f"s1={KEY['s1']}",
+    "PATH": "/usr/bin",
+    "HOME": "/root",
+}
+
+
+def lines(environ, path=None, **changes):
+    """The lines of what is wrong."""
+    with pytest.raises(SettingsFault) as fault:
+        load(environ, path, **changes)
+    return list(fault.value.lines)
+
+
+def only(environ, path=None):
+    found = lines(environ, path)
+    assert len(found) == 1, found
+    return found[0]
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes a settings file and returns its path."""
+
+    def write(text):
+        path = tmp_path / "ivrguard.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+# ── what is read ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_not_set_has_its_default():
+    """A guard needs a URL, tokens and keys; all the rest is there."""
+    found = load(GOOD, None)
+
+    assert found.model_dump() == {
+        "public_url": "https://guard.bank.example",
+        "host": "0.0.0.0",
+        "port": 8080,
+        "ops_host": "127.0.0.1",
+        "ops_port": 9464,
+        "flows": Path("flows"),
+        "store": "sqlite:var/ivrguard.db",
+        "log_level": "info",
+        "hash_threads": None,
+        "sms_from": "",
+        "sms_messaging_service_sid": "",
+        "sms_api_url": "https://api.twilio.com",
+        "twilio_tokens": {ACCOUNT: (TOKEN, NEXT), SUBACCOUNT: (OTHER,)},
+        "twilio_shared_keys": (),
+        "upstream_token": None,
+        "sealing_keys": {"k2": KEY_BYTES["k2"], "k1": KEY_BYTES["k1"]},
+        "peppers": {"p1": KEY_BYTES["p1"]},
+        "naming_key": KEY_BYTES["n1"],
+        "signing_keys": {"s1": KEY_BYTES["s1"]},
+    }
+    assert found.store_path == Path("var/ivrguard.db")
+    assert list(found.sealing_keys) == ["k2", "k1"]  # the current one first
+
+
+def test_every_setting_has_its_effect():
+    """None of them is read and forgotten."""
+    found = load(
+        GOOD
+        | {
+            "IVRGUARD_PUBLIC_URL": "http://127.0.0.1:8080/",
+            "IVRGUARD_HOST": "127.0.0.2",
+            "PORT": "0",
+            "IVRGUARD_OPS_HOST": "::1",
+            "IVRGUARD_OPS_PORT": "1",
+            "IVRGUARD_FLOWS": "/etc/flows",
+            "IVRGUARD_STORE": "memory",
+            "IVRGUARD_LOG_LEVEL": "error",
+            "IVRGUARD_HASH_THREADS": "3",
+            "IVRGUARD_SMS_FROM": "+18005550111",
+            "IVRGUARD_SMS_API_URL": "https://api.dublin.ie1.twilio.com",
+            "IVRGUARD_TWILIO_SHARED_KEYS": "SK1:HMAC_SHA256=one secret of it? no".replace(" ", "_")
+            + ";SK2:HMAC_SHA256=0123456789abcdef=",
+            "IVRGUARD_UPSTREAM_TOKEN": "an upstream token of the IVR",
+        },
+        None,
+    )
+
+    assert (found.public_url, found.host, found.port) == ("http://127.0.0.1:8080", "127.0.0.2", 0)
+    assert (found.ops_host, found.ops_port) == ("::1", 1)
+    assert (found.flows, found.store_path, found.log_level) == (Path("/etc/flows"), None, "error")
+    assert (found.hash_threads, found.sms_from) == (3, "+18005550111")
+    assert found.sms_api_url == "https://api.dublin.ie1.twilio.com"
+    assert found.twilio_shared_keys == (
+        ("SK1", b"one_secret_of_it?_no", "HMAC_SHA256"),
+        ("SK2", b"0123456789abcdef=", "HMAC_SHA256"),
+    )
+    assert found.upstream_token == "an upstream token of the IVR"
+    service = load(GOOD | {"IVRGUARD_SMS_MESSAGING_SERVICE_SID": "MG" + "0" * 32}, None)
+    assert service.sms_messaging_service_sid == "MG" + "0" * 32
+
+
+def test_the_environment_wins_over_the_file(file):
+    """And an empty variable is one that is not set."""
+    path = file("port: 81\nhost: 10.0.0.1\nops_port: '82'\n# a comment\nlog_level: \"debug\"\n")
+    found = load(GOOD | {"PORT": "83", "IVRGUARD_HOST": ""}, path)
+
+    assert (found.port, found.host, found.ops_port, found.log_level) == (83, "10.0.0.1", 82, "debug")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "\ufeff# nothing\n", "{}", "{port: 80}"])
+def test_files_with_little_in_them(file, text):
+    """Comments alone are a file, too."""
+    assert load(GOOD, file(text)).port == (80 if "port" in text else 8080)
+
+
+def test_our_own_file_sets_nothing():
+    """What is shipped is comments: an installation that was not told anything has no public URL of ours."""
+    assert load(GOOD, ROOT / "config/ivrguard.yaml") == load(GOOD, None)
+
+
+def test_the_usual_file_may_be_missing_and_a_chosen_one_may_not(tmp_path, monkeypatch):
+    """A mistyped path would start a guard with other settings than those meant."""
+    monkeypatch.chdir(tmp_path)
+
+    assert load(GOOD, Path("config/ivrguard.yaml")) == load(GOOD, None)
+    assert only(GOOD, Path("konfig.yaml")) == "konfig.yaml: cannot be read: No such file or directory"
+
+
+def test_a_secret_may_come_from_a_file_that_the_environment_names(tmp_path):
+    """As containers mount them: a line end at the end does not count, and entries may stand in lines."""
+    (tmp_path / "tokens").write_text(f"{ACCOUNT}={TOKEN}\n{SUBACCOUNT}={OTHER}\n")
+    (tmp_path / "naming").write_text(KEY["n1"] + "\n")
+    (tmp_path / "token").write_text("an upstream token of the IVR\n")
+    environ = {key: text for key, text in GOOD.items() if "TOKENS" not in key and "NAMING" not in key} | {
+        "IVRGUARD_TWILIO_TOKENS_FILE": str(tmp_path / "tokens"),
+        "IVRGUARD_NAMING_KEY_FILE": str(tmp_path / "naming"),
+        "IVRGUARD_UPSTREAM_TOKEN_FILE": str(tmp_path / "token"),
+    }
+    found = load(environ, None)
+
+    assert found.twilio_tokens == {ACCOUNT: (TOKEN,), SUBACCOUNT: (OTHER,)}
+    assert found.naming_key == KEY_BYTES["n1"]
+    assert found.upstream_token == "an upstream token of the IVR"
+
+
+@pytest.mark.parametrize("text", [KEY["n1"], f"n1={KEY['n1']}", f"  {KEY['n1']}\n"])
+def test_the_naming_key_is_one_key_with_or_without_an_id(text):
+    """It does not rotate, so the id says nothing; whoever writes all keys alike may."""
+    assert load(GOOD | {"IVRGUARD_NAMING_KEY": text}, None).naming_key == KEY_BYTES["n1"]
+
+
+@pytest.mark.parametrize("separator", [";", ",", " ", "\n", "; \n"])
+def test_keys_are_parted_by_what_people_part_things_with(separator):
+    """Base64 holds none of them."""
+    keys = f"k2={KEY['k2']}{separator}k1={KEY['k1']}{separator}"
+
+    assert list(load(GOOD | {"IVRGUARD_SEALING_KEYS": keys}, None).sealing_keys) == ["k2", "k1"]
+
+
+def test_a_command_needs_no_more_than_it_uses():
+    """`accounts add` has no use for a public URL."""
+    environ = {key: text for key, text in GOOD.items() if "URL" not in key and "TOKENS" not in key}
+
+    assert load(environ, None, needs=KEYS).public_url == ""
+    assert [line.split(":")[0] for line in lines(environ)] == [
+        "IVRGUARD_PUBLIC_URL",
+        "IVRGUARD_TWILIO_TOKENS",
+    ]
+
+
+# ── faults ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_all_faults_are_told_at_once_with_their_places(file):
+    """Of the file, of the environment, of what is not there."""
+    path = file("port: eighty\nhots: x\npeppers: p\nflows: a\nflows: b\nlog_level:\n")
+    environ = {key: text for key, text in GOOD.items() if "PUBLIC" not in key} | {
+        "IVRGUARD_PEPERS": "p",
+        "IVRGUARD_STORE": "postgres://db",
+        "IVRGUARD_SMS_FROM": "Bank",
+    }
+
+    assert lines(environ, path) == [
+        f"{path}:2: unknown key 'hots'; did you mean 'host'?",
+        f"{path}:3: 'peppers' is a secret; set IVRGUARD_PEPPERS or IVRGUARD_PEPPERS_FILE instead",
+        f"{path}:5: 'flows' stands twice, first at {path}:4; take one out",
+        f"{path}:6: log_level: there is nothing behind it",
+        "IVRGUARD_PEPERS: unknown variable; did you mean 'IVRGUARD_PEPPERS'?",
+        (
+            f"{path}:1: port: Input should be a valid integer, unable to parse string as an integer; "
+            "for example PORT=8080"
+        ),
+        (
+            "IVRGUARD_STORE: this version knows sqlite:<file> and memory (which forgets all when it ends); "
+            "for example IVRGUARD_STORE=sqlite:/data/ivrguard.db"
+        ),
+        (
+            "IVRGUARD_SMS_FROM: this is neither a phone number (+ and digits) nor a short code; "
+            "for example IVRGUARD_SMS_FROM=+18005550111"
+        ),
+        "IVRGUARD_PUBLIC_URL: not set; for example IVRGUARD_PUBLIC_URL=https://guard.example.com",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("IVRGUARD_PUBLIC_URL", "guard.bank.example", "this is no absolute URL without user, query and fragment"),
+        ("IVRGUARD_PUBLIC_URL", "https://", "this is no absolute URL"),
+        ("IVRGUARD_PUBLIC_URL", "https://[::1", "this is no absolute URL"),
+        ("IVRGUARD_PUBLIC_URL", "https://a.example:port", "this is no absolute URL"),
+        ("IVRGUARD_PUBLIC_URL", "https://u:p@a.example", "this is no absolute URL"),
+        ("IVRGUARD_PUBLIC_URL", "https://a.example/?x=1", "this is no absolute URL"),
+        ("IVRGUARD_PUBLIC_URL", "ftp://a.example", "this is no absolute URL"),
+        ("IVRGUARD_PUBLIC_URL", "https://a.example/guard", "only scheme and host are wanted"),
+        ("IVRGUARD_PUBLIC_URL", "http://a.example", "https is needed, except on this machine itself"),
+        ("PORT", "65536", "Input should be less than or equal to 65535; for example PORT=8080"),
+        ("IVRGUARD_OPS_PORT", "-1", "Input should be greater than or equal to 0"),
+        ("IVRGUARD_HASH_THREADS", "0", "Input should be greater than or equal to 1"),
+        ("IVRGUARD_LOG_LEVEL", "loud", "Input should be 'debug', 'info', 'warning' or 'error'"),
+        ("IVRGUARD_STORE", "sqlite:", "this version knows sqlite:<file> and memory"),
+        ("IVRGUARD_SMS_MESSAGING_SERVICE_SID", "MG1", "String should match pattern"),
+        ("IVRGUARD_SMS_API_URL", "http://api.example", "https is needed"),
+        ("IVRGUARD_UPSTREAM_TOKEN", "short", "String should have at least 16 characters"),
+        ("IVRGUARD_TWILIO_TOKENS", ";", "there is no entry in it"),
+        ("IVRGUARD_TWILIO_TOKENS", TOKEN, "entry 1 does not begin with an AccountSid"),
+        ("IVRGUARD_TWILIO_TOKENS", f"{ACCOUNT}={TOKEN};SK1={TOKEN}", "entry 2 does not begin with an AccountSid"),
+        ("IVRGUARD_TWILIO_TOKENS", f"{ACCOUNT}={TOKEN};{ACCOUNT}={NEXT}", "entry 2 names an account again"),
+        ("IVRGUARD_TWILIO_TOKENS", f"{ACCOUNT}={TOKEN},", "entry 1 has a token that is none"),
+        ("IVRGUARD_TWILIO_TOKENS", f"{ACCOUNT}=ä{TOKEN}", "entry 1 has a token that is none"),
+        ("IVRGUARD_TWILIO_SHARED_KEYS", f"SK1={TOKEN}", "entry 1 does not begin with <key id>:HMAC_SHA256="),
+        ("IVRGUARD_TWILIO_SHARED_KEYS", f"SK1:HMAC_SHA1={TOKEN}", "entry 1 does not begin with <key id>:"),
+        ("IVRGUARD_TWILIO_SHARED_KEYS", "SK1:HMAC_SHA256=short", "entry 1 has a secret of less than 16"),
+        (
+            "IVRGUARD_TWILIO_SHARED_KEYS",
+            f"SK1:HMAC_SHA256={TOKEN};SK1:HMAC_SHA256={NEXT}",
+            "entry 2 has an id that stands there already",
+        ),
+        ("IVRGUARD_SEALING_KEYS", KEY["k1"], "entry 1 is not <id>=<base64>"),
+        ("IVRGUARD_SEALING_KEYS", f"k1={KEY['k1']};k 2={KEY['k2']}", "entry 2 is not <id>=<base64>"),
+        ("IVRGUARD_SEALING_KEYS", f"k1={KEY['k1']};k1={KEY['k2']}", "entry 2 has an id that stands there already"),
+        ("IVRGUARD_SEALING_KEYS", "k1=not_base64_!", "entry 1 is not base64"),
+        ("IVRGUARD_SEALING_KEYS", "k1=ä", "entry 1 is not base64"),
+        ("IVRGUARD_PEPPERS", "p1=c2hvcnQ=", "entry 1 has 5 bytes instead of 32"),
+        ("IVRGUARD_NAMING_KEY", "c2hvcnQ=", "the key has 5 bytes instead of 32"),
+        ("IVRGUARD_NAMING_KEY", "n1=!", "the key is not base64"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_value(name, text, expected):
+    """The variable, what is wrong, and an example of what is right."""
+    line = only(GOOD | {name: text})
+
+    assert line.startswith(f"{name}: {expected}")
+    assert f"for example {name}=" in line
+
+
+def test_two_senders_are_one_too_many():
+    """Which of them sends would be chance."""
+    environ = GOOD | {"IVRGUARD_SMS_FROM": "12345", "IVRGUARD_SMS_MESSAGING_SERVICE_SID": "MG" + "0" * 32}
+
+    assert only(environ).startswith("IVRGUARD_SMS_FROM: IVRGUARD_SMS_MESSAGING_SERVICE_SID is set too")
+
+
+@pytest.mark.parametrize("name", ["IVRGUARD_PEPPERS", "IVRGUARD_SIGNING_KEYS", "IVRGUARD_NAMING_KEY"])
+def test_one_key_for_two_uses_is_none(name):
+    """What is made for one purpose could be passed off as another's."""
+    assert "two of the keys are the same" in only(GOOD | {name: f"x={KEY['k1']}"})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("port", ": only lines of the form `key: value` are read here"),
+        ("- port", ": only lines of the form"),
+        ("port: [80]", ":1: only lines of the form"),
+        ("host: a\nport: {a: b}", ":2: only lines of the form"),
+        ("port: &a 80", ":1: only lines of the form"),
+        ("port: !!int 80", ":1: only lines of the form"),
+        ("a: *b", ":1: only lines of the form"),
+        ("? [a]\n: b", ":1: only lines of the form"),
+        ("port: 80\n---\nport: 81", ":2: only lines of the form"),
+        ("port: 'x", ":2: this is not YAML"),
+        ("port: 80\n  host: x", ":2: this is not YAML"),
+        ("port: \x07", ": this is not YAML"),
+        (b"\xff", ": is not UTF-8; save it as UTF-8"),
+        ("#" * (FILE_BYTES_MAX + 1), ": is larger than 64 kB; is it the right file?"),
+        ("[" * 60_000, ":1: "),
+    ],
+)  # fmt: skip
+def test_the_file_is_flat(file, text, expected):
+    """Lines of `key: value`, read as they stand; nothing else."""
+    path = file(text)
+
+    assert any(line.startswith(f"{path}{expected}") for line in lines(GOOD, path)), lines(GOOD, path)
+
+
+def test_files_of_secrets_that_cannot_be_read(tmp_path):
+    """The path is not shown: whoever mixes up the two variables has put the secret there."""
+    (tmp_path / "empty").write_text("\n")
+    environ = {key: text for key, text in GOOD.items() if "SIGNING" not in key and "PEPPERS" not in key}
+    environ |= {
+        "IVRGUARD_PEPPERS_FILE": KEY["p1"],
+        "IVRGUARD_SIGNING_KEYS_FILE": str(tmp_path / "empty"),
+        "IVRGUARD_NAMING_KEY_FILE": str(tmp_path),
+        "IVRGUARD_PUBLIC_URL_FILE": "x",
+    }
+
+    assert lines(environ) == [
+        "IVRGUARD_NAMING_KEY_FILE: IVRGUARD_NAMING_KEY is set too; take one of them out",
+        "IVRGUARD_PEPPERS_FILE: the file that it names cannot be read: No such file or directory",
+        "IVRGUARD_PUBLIC_URL_FILE: unknown variable; did you mean 'IVRGUARD_PUBLIC_URL'?",
+        "IVRGUARD_SIGNING_KEYS_FILE: the file that it names is empty",
+    ]
+
+
+def test_an_unknown_variable_without_a_likeness_is_to_be_taken_out():
+    """Nothing that was set is ignored."""
+    assert only(GOOD | {"IVRGUARD_ZZZZZZ": "1"}) == "IVRGUARD_ZZZZZZ: unknown variable; take it out"
+
+
+# ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_no_secret_is_in_a_repr():
+    """Settings may be printed."""
+    found = load(GOOD | {"IVRGUARD_UPSTREAM_TOKEN": "canary-canary-canary"}, None)
+    shown = f"{found!r} {found} {found.model_copy()!r}"
+
+    for secret in (TOKEN, NEXT, OTHER, "canary", ACCOUNT, *map(repr, KEY_BYTES.values())):
+        assert secret not in shown
+
+
+SECRETS = sorted(name for name, field in Settings.model_fields.items() if not field.repr)
+CANARY = "Canary0Canary0Canary0"
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize(
+    "around",
+    [
+        "{}",
+        "k1={}",
+        "k1={}=",
+        f"{ACCOUNT}={{}} {{}}",
+        f"{ACCOUNT}=x,{{}}",
+        "SK1:HMAC_SHA1={}",
+        "ä={}",
+        "{};{}",
+    ],
+)
+def test_no_fault_shows_a_secret(name, around):
+    """Whatever is wrong with it: the message, its causes and their reprs hold nothing of it."""
+    environ = GOOD | {variable(name): around.format(CANARY, CANARY), "PORT": "x"}
+    with pytest.raises(SettingsFault) as caught:
+        load(environ, None)
+
+    fault = caught.value
+    assert fault.__cause__ is fault.__context__ is None
+    assert "Canary" not in f"{fault} {fault!r} {fault.lines}"
+
+
+@given(text=st.text(max_size=60), name=st.sampled_from(SECRETS))
+def test_any_text_is_a_secret_or_a_fault_without_it(text, name):
+    """Never another exception, never a part of the text that is long enough to help."""
+    text = f"{CANARY}{text}"
+    try:
+        load(GOOD | {variable(name): text}, None)
+    except SettingsFault as fault:
+        assert "Canary" not in str(fault)
+
+
+@given(data=st.binary(max_size=80) | st.text("apeortsh: \n'\"[]{}&*!#-8", max_size=60).map(str.encode))
+def test_any_file_is_settings_or_faults(tmp_path_factory, data):
+    """Never another exception."""
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(data)
+    try:
+        load(GOOD, path)
+    except SettingsFault as fault:
+        assert all(line.startswith(str(path)) for line in fault.lines)
+
+
+def test_secrets_are_what_is_marked_as_such():
+    """A new secret must be declared as one."""
+    assert set(SECRETS) == {
+        *("twilio_tokens", "twilio_shared_keys", "upstream_token"),
+        *("sealing_keys", "peppers", "naming_key", "signing_keys"),
+    }
+
+
+# ── the table ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_table_has_a_row_for_every_setting():
+    """It is made from the settings themselves, so it cannot fall behind."""
+    rows = table().splitlines()
+
+    assert rows[0].startswith("| Variable |")
+    assert len(rows) == 2 + len(Settings.model_fields)
+    for name, row in zip(Settings.model_fields, rows[2:], strict=True):
+        assert f"`{variable(name)}`" in row
+        assert ("never: a secret" in row) is (name in SECRETS)
+        assert ("**needed**" in row) is (name in SERVE)
+    assert (
+        "| `PORT` | `port` | 8080 | The port for webhooks and agents; 0 takes a free one. | `8080` |" in rows
+    )
+
+
+def test_the_file_we_ship_shows_every_setting_with_its_default():
+    """As comments, so that nothing is set by accident."""
+    shipped = (ROOT / "config/ivrguard.yaml").read_text()
+    open_ones = [name for name in Settings.model_fields if name not in SECRETS]
+
+    assert [name for name in open_ones if f"# {name}: " not in shipped] == []
+    for name in open_ones:
+        default = Settings.model_fields[name].default
+        if default not in ("", None):
+            assert f"# {name}: {default}" in shipped
