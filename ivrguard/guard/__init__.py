@@ -30,7 +30,7 @@ from ivrguard.guard.world import Flows, Mounted, World
 from ivrguard.ports import Change, Put, Reply, Request
 from ivrguard.telephony import document, twiml
 from ivrguard.telephony.delivery import Delivery
-from ivrguard.telephony.links import Inward, Kind, Refused
+from ivrguard.telephony.links import Inward, Kind, Refused, kind_of
 
 __all__ = ["Answer", "Flows", "Guard", "Hook", "Mounted", "World"]
 
@@ -41,6 +41,8 @@ UNFINISHED_POLL_S = 0.25
 
 PASS_DEADLINE_S = 8.0
 WHISPER_TIMES = 2
+WAIT_S = 10
+"""Silence in a queue whose own document cannot be had."""
 
 logger = log.get()
 
@@ -74,16 +76,25 @@ class Guard:
                 return await self._voice(hook)
         except Refused as refused:
             logger.error("document_refused", reason=refused.reason, detail=refused.detail)
-            return Answer(self.apology(hook.delivery), "upstream_refused")
+            return Answer(self.apology(hook.delivery, hook.target), "upstream_refused")
         except Fault as fault:
             logger.error("fault", reason=fault.reason, detail=str(fault))
-            return Answer(self.apology(hook.delivery), f"fault_{fault.reason}")
+            return Answer(self.apology(hook.delivery, hook.target), f"fault_{fault.reason}")
 
-    def apology(self, delivery: Delivery | None = None) -> bytes:
-        """Words for a caller when something is down: in the flow's language when we know which flow."""
+    def apology(self, delivery: Delivery | None, target: str) -> bytes:
+        """
+        Words for a caller when something is down: in the flow's language when we know which flow.
+
+        `target`: what was asked for. A caller who waits in a queue keeps his place: its document is asked for
+        again when this one ends.
+        """
         flows = self.world.flows
-        mounted = flows.dialled(delivery.dialled) if delivery else None
-        return words(mounted or flows.first(), "unavailable")
+        mounted = (flows.dialled(delivery.dialled) if delivery else None) or flows.first()
+        if mounted is not None and kind_of(target) is Kind.Q:
+            flow = mounted.flow
+            said = twiml.say(flow.prompts["hold"], language=flow.language, voice=flow.voice or None)
+            return twiml.response(said, twiml.pause(WAIT_S))
+        return words(mounted, "unavailable")
 
     @asynccontextmanager
     async def _line(self, sid: str) -> AsyncIterator[None]:

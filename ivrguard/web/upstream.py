@@ -8,7 +8,8 @@ The laws of this file:
 2. `X-Ivrguard-Assertion` is ours alone: one from outside never gets through. Hop-by-hop headers (RFC 9110,
    7.6.1) and everything that names another host stay here.
 3. Redirects are given back, never followed: each hop is a request of its own to the rules.
-4. Bounded: connections, seconds, and 64 kB of answer (Twilio's own limit, error 11750).
+4. Bounded: connections, seconds, and 64 kB of answer (Twilio's own limit, error 11750). Audio is not read here:
+   it is played, and then fetched as media.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ CONNECT_S = 3.0
 ANSWER_BYTES_MAX = 64 * 1024
 MEDIA_BYTES_MAX = 32 * 1024 * 1024
 MEDIA_CHUNK_BYTES = 64 * 1024
+MEDIA_DEADLINE_S = 60
 COOKIES_MAX = 50
 COOKIE_BYTES_MAX = 8 * 1024
 
@@ -129,7 +131,7 @@ class Upstream:
                     status=response.status,
                     url=request.url,
                     content_type=response.headers.get(hdrs.CONTENT_TYPE),
-                    body=await _read(response),
+                    body=b"" if response.content_type.startswith("audio/") else await _read(response),
                     location=response.headers.get(hdrs.LOCATION) if 300 <= response.status < 400 else None,
                     challenge=response.headers.get(hdrs.WWW_AUTHENTICATE),
                     cookies=jar.dump(),
@@ -154,15 +156,15 @@ class Upstream:
             headers[hdrs.COOKIE] = cookie
         return headers
 
-    def media(self, url: str) -> "aiohttp.client._RequestContextManager":
-        """A GET of a media file of the IVR's, to be streamed: see web/voice.py."""
+    def media(self, method: str, url: str) -> "aiohttp.client._RequestContextManager":
+        """A GET or HEAD of a media file of the IVR's, as it is: see web/voice.py."""
         assert self._session is not None
-        target = URL(url, encoded=True)
-        return self._session.get(
-            target,
+        return self._session.request(
+            method,
+            URL(url, encoded=True),
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=60, sock_connect=CONNECT_S),
-            headers={SIGNATURE_HEADER: sign(self._token_for(None), url)},
+            timeout=aiohttp.ClientTimeout(total=MEDIA_DEADLINE_S, sock_connect=CONNECT_S),
+            headers={SIGNATURE_HEADER: sign(self._token_for(None), url), hdrs.ACCEPT_ENCODING: "identity"},
         )
 
 
@@ -203,7 +205,7 @@ class _Jar:
         return json.dumps(kept) if kept else ""
 
     def take(self, url: URL, headers: Sequence[str]) -> None:
-        """Keep what a response sets, for the very host that set it; `Max-Age=0` and an empty value take it away."""
+        """Keep what a response sets, for the very host that set it; no `Max-Age` or an empty value takes it away."""
         for header in headers:
             try:
                 parsed = SimpleCookie(header[:COOKIE_BYTES_MAX])
@@ -211,10 +213,10 @@ class _Jar:
                 continue
             for name, morsel in parsed.items():
                 place = (url.host or "", morsel["path"] or "/", name)
-                if morsel["max-age"] == "0" or not morsel.value:
+                if morsel["max-age"].startswith(("0", "-")) or not morsel.value:
                     self._cookies.pop(place, None)
                 elif place in self._cookies or len(self._cookies) < COOKIES_MAX:
-                    self._cookies[place] = morsel.value
+                    self._cookies[place] = morsel.coded_value  # as it came, quotes and all
 
     def header(self, url: URL) -> str:
         """The Cookie header for a URL: the host that set it, at or below its path (RFC 6265, 5.1.4)."""

@@ -9,7 +9,9 @@ The laws of this file:
    happens, because an error would put the digits into the provider's debugger. This is the one place where
    faults become answers.
 3. Every answer is `no-store`, and none is a redirect (a 3xx loses the parameters, twilio.com/docs/voice/twiml).
-4. Within Twilio's 15 seconds: `DEADLINE_S` for everything, and a bound on how many webhooks are answered at once.
+4. Within Twilio's 15 seconds: `BODY_DEADLINE_S` to come in, `DEADLINE_S` for the rest, and a bound on how many
+   webhooks are answered at once. Nothing unsigned takes one of their places.
+5. Media is no document: it is streamed as the IVR sends it, and what breaks off breaks off here too.
 """
 
 import asyncio
@@ -22,6 +24,7 @@ import aiohttp
 from aiohttp import hdrs, web
 
 from ivrguard import log
+from ivrguard.core.errors import Fault
 from ivrguard.guard import Answer, Guard, Hook
 from ivrguard.ports import Request
 from ivrguard.telephony import delivery, links, twiml
@@ -102,17 +105,8 @@ class Voice:
         async def handler(request: web.Request) -> web.StreamResponse:
             if handle == self._mirrored and links.kind_of(request.raw_path) is links.Kind.M:
                 return await self._media(request)
-            if self._flying >= WEBHOOKS_AT_ONCE_MAX:
-                self._metrics.webhooks.labels("too_many").inc()
-                return answer(self._guard.apology())
-            self._flying += 1
-            self._metrics.flying.inc()
-            try:
-                with self._metrics.seconds.time():
-                    return await self._answered(request, handle)
-            finally:
-                self._flying -= 1
-                self._metrics.flying.dec()
+            with self._metrics.seconds.time():
+                return await self._answered(request, handle)
 
         return handler
 
@@ -125,9 +119,19 @@ class Voice:
             self._metrics.refused.labels(refusal.reason).inc()
             logger.warning("refused", reason=refusal.reason)
             return web.Response(status=403)
-        sid = next((value for name, value in signed.params if name == "CallSid"), "")
-        with log.context(request=log.request_id(self._chance(8)), call=sid):
-            return await self._handled(signed, handle)
+        sid = next((value for name, value in signed.params if name == "CallSid"), None)
+        with log.context(request=log.request_id(self._chance(8)), **({"call": sid} if sid else {})):
+            if self._flying >= WEBHOOKS_AT_ONCE_MAX:
+                self._metrics.webhooks.labels("too_many").inc()
+                logger.error("too_many", limit=WEBHOOKS_AT_ONCE_MAX, hint="start more processes")
+                return answer(self._apology(signed))
+            self._flying += 1
+            self._metrics.flying.inc()
+            try:
+                return await self._handled(signed, handle)
+            finally:
+                self._flying -= 1
+                self._metrics.flying.dec()
 
     async def _handled(
         self, signed: Signed, handle: Callable[[Signed], Awaitable[web.StreamResponse]]
@@ -138,16 +142,25 @@ class Voice:
         except Malformed as malformed:
             self._metrics.refused.labels(malformed.reason).inc()
             logger.warning("malformed", reason=malformed.reason)
-            return answer(self._guard.apology())
         except TimeoutError:
             self._metrics.webhooks.labels("deadline").inc()
             logger.error("deadline", hint="the IVR, the store and the hash pool together took too long")
-            return answer(self._guard.apology())
+        except Fault as fault:
+            self._metrics.webhooks.labels(f"fault_{fault.reason}").inc()
+            logger.error("fault", reason=fault.reason, detail=str(fault))
         except Exception:
             # A bug of ours: the caller still hears something, nothing was let through, the log has the place.
             self._metrics.webhooks.labels("bug").inc()
             logger.exception("bug")
-            return answer(self._guard.apology())
+        return answer(self._apology(signed))
+
+    def _apology(self, signed: Signed) -> bytes:
+        """In the language of the number that was called, if it can be told."""
+        try:
+            delivery = self._read(signed)
+        except Malformed:
+            delivery = None
+        return self._guard.apology(delivery, signed.request.raw_path)
 
     async def _signed(self, request: web.Request) -> Signed:
         if request.method not in {"GET", "POST"}:
@@ -159,6 +172,8 @@ class Voice:
             raise Refusal("body.size") from None
         except TimeoutError:  # somebody feeds it byte by byte, to hold places that callers need
             raise Refusal("body.slow") from None
+        except (OSError, web.RequestPayloadError):  # cut short, or its chunks are none
+            raise Refusal("body.broken") from None
         form = request.content_type == FORM
         try:
             query = delivery.parse_query(request.raw_path.partition("?")[2])
@@ -216,7 +231,7 @@ class Voice:
         """The provider could not get or run our answer: `ErrorCode` says why. The caller hears an apology."""
         code = next((value for name, value in signed.params if name == "ErrorCode"), "")
         logger.error("fallback", reason="provider", code=code)
-        return self._counted(Answer(self._guard.apology(), "fallback"))
+        return self._counted(Answer(self._apology(signed), "fallback"))
 
     async def _media(self, request: web.Request) -> web.StreamResponse:
         """Media of the IVR's own, streamed. Its link's MAC is its pass: media leads nobody anywhere."""
@@ -225,20 +240,32 @@ class Voice:
             self._metrics.refused.labels("media").inc()
             return web.Response(status=403)
         try:
-            async with self._upstream.media(url) as source:
-                headers = {name: source.headers[name] for name in MEDIA_HEADERS if name in source.headers}
-                response = web.StreamResponse(status=source.status, headers=headers)
-                await response.prepare(request)
-                sent = 0
-                async for chunk in source.content.iter_chunked(MEDIA_CHUNK_BYTES):
-                    sent += len(chunk)
-                    if sent > MEDIA_BYTES_MAX:
-                        break
-                    await response.write(chunk)
-                return response
+            async with self._upstream.media(request.method, url) as source:
+                if 300 <= source.status < 400:
+                    logger.error("media_lost", reason="redirect", hint="name the media's final URL in TwiML")
+                    return web.Response(status=502)
+                return await self._streamed(request, source)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             logger.error("media_lost", reason=type(error).__name__)
             return web.Response(status=502)
+
+    async def _streamed(self, request: web.Request, source: aiohttp.ClientResponse) -> web.StreamResponse:
+        headers = {name: source.headers[name] for name in MEDIA_HEADERS if name in source.headers}
+        response = web.StreamResponse(status=source.status, headers=headers)
+        await response.prepare(request)
+        sent = 0
+        try:
+            async for chunk in source.content.iter_chunked(MEDIA_CHUNK_BYTES):
+                sent += len(chunk)
+                if sent > MEDIA_BYTES_MAX:
+                    raise aiohttp.ClientPayloadError
+                await response.write(chunk)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            # The status is out already: only a broken connection can tell that this is not all of it.
+            logger.error("media_lost", reason=type(error).__name__, size_bytes=sent)
+            if request.transport is not None:
+                request.transport.abort()
+        return response
 
     def _read(self, signed: Signed) -> Delivery:
         return delivery.read(signed.params, accounts=self._accounts)

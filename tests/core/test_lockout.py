@@ -13,6 +13,7 @@ from hypothesis.stateful import (
     consumes,
     initialize,
     invariant,
+    multiple,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -353,6 +354,10 @@ RULES = (
 )
 
 
+PAUSES = ("0", "1", "window", "lock over", "first lock", "last lock")
+"""The rule's own edges. `lock over`: the end of the lock that is on, else nothing."""
+
+
 class Machine(RuleBasedStateMachine):
     """
     Tries, judgements in any order, repeats, pauses from the rule's own edges, and a clock that jumps back.
@@ -361,7 +366,6 @@ class Machine(RuleBasedStateMachine):
     """
 
     unsettled = Bundle("unsettled")
-    every = Bundle("every")
 
     @initialize(rule=st.sampled_from(RULES))
     def begin(self, rule):
@@ -374,39 +378,49 @@ class Machine(RuleBasedStateMachine):
     def _happened(self, what: str, id_: str) -> None:
         self.history.append(Happened(what, id_, self.clock_ms, self.true_ms))
 
-    @rule(data=st.data())
-    def pause(self, data):
-        """Wait for one of the rule's own edges, a millisecond before it, or after."""
-        spans = [self.rule.within_s * 1000, *(lock * 1000 for lock in self.rule.lock_s)]
-        edges = {0, 1, *spans, *(span - 1 for span in spans), *(span + 1 for span in spans)}
-        match lockout.standing(self.rule, self.ledger, self.clock_ms):
-            case Locked(until_ms):
-                edges |= {until_ms - self.clock_ms - 1, until_ms - self.clock_ms}
+    def _edge_ms(self, pause: str) -> int:
+        match pause, expected(self.rule, self.history, self.clock_ms):
+            case "window", _:
+                return self.rule.within_s * 1000
+            case "first lock", _:
+                return self.rule.lock_s[0] * 1000
+            case "last lock", _:
+                return self.rule.lock_s[-1] * 1000
+            case "lock over", Locked(until_ms):
+                return until_ms - self.clock_ms
+            case "lock over", _:
+                return 0
             case _:
-                pass
-        wait = data.draw(st.sampled_from(sorted(edges)))
+                return int(pause)
+
+    @rule(
+        target=unsettled,
+        pause=st.sampled_from(PAUSES),
+        by_ms=st.sampled_from((0, 0, -1, 1)),
+        times=st.sampled_from((1, 1, 2, 3)),
+    )
+    def attempts(self, pause, by_ms, times):
+        """After a pause, an attempt or some: each allowed exactly when the history says so, else without a trace."""
+        wait = max(0, self._edge_ms(pause) + by_ms)
         self.clock_ms += wait
         self.true_ms += wait
+        names = [f"attempt {self.names + number}" for number in range(times)]
+        self.names += times
+        for name in names:
+            before, stands = self.ledger, expected(self.rule, self.history, self.clock_ms)
+            assert stands == lockout.standing(self.rule, before, self.clock_ms)
+            self.ledger, allowed = lockout.reserve(self.rule, before, name, self.clock_ms)
+            assert isinstance(stands, Open) == allowed, (stands, allowed)
+            if allowed:
+                self._happened("tried", name)
+            else:
+                assert before == self.ledger
+        return multiple(*names)
 
-    @rule(data=st.data())
-    def clock_jumps_back(self, data):
+    @rule(span=st.sampled_from(PAUSES))
+    def clock_jumps_back(self, span):
         """True time does not: whatever the clock says, nobody may win by it."""
-        spans = [1, self.rule.within_s * 1000, *(lock * 1000 for lock in self.rule.lock_s)]
-        self.clock_ms -= data.draw(st.sampled_from(spans))
-
-    @rule(target=unsettled)
-    def attempt(self):
-        """An attempt is allowed exactly when the history says so; otherwise nothing whatever changes."""
-        self.names += 1
-        name = f"attempt {self.names}"
-        before, stands = self.ledger, expected(self.rule, self.history, self.clock_ms)
-        self.ledger, allowed = lockout.reserve(self.rule, before, name, self.clock_ms)
-        assert isinstance(stands, Open) == allowed, (stands, allowed)
-        if allowed:
-            self._happened("tried", name)
-        else:
-            assert before == self.ledger
-        return name
+        self.clock_ms -= self._edge_ms(span)
 
     @rule(name=unsettled)
     def repeat(self, name):
@@ -414,42 +428,27 @@ class Machine(RuleBasedStateMachine):
         if name in {one.id for one in read(self.rule, self.history).standing}:
             assert (self.ledger, True) == lockout.reserve(self.rule, self.ledger, name, self.clock_ms)
 
-    @rule(name=consumes(unsettled), target=every)
+    @rule(name=consumes(unsettled))
     def right(self, name):
         self.ledger = lockout.absolve(self.ledger, name)
         self._happened("right", name)
-        return name
+        assert self.ledger == lockout.withdraw(lockout.absolve(self.ledger, name), name), "settled twice"
 
     @rule(name=consumes(unsettled))
-    def wrong(self, name):
-        """Nothing more to do."""
-
-    @rule(name=consumes(unsettled), target=every)
     def not_looked_at(self, name):
         self.ledger = lockout.withdraw(self.ledger, name)
         self._happened("back", name)
-        return name
-
-    @rule(name=every)
-    def settled_again(self, name):
-        """A judgement that comes twice changes nothing."""
-        before = self.ledger
-        if name not in {one.id for one in read(self.rule, self.history).standing}:
-            self.ledger = lockout.withdraw(lockout.absolve(before, name), name)
-            assert before == self.ledger
+        assert self.ledger == lockout.withdraw(lockout.absolve(self.ledger, name), name), "settled twice"
 
     @invariant()
     @precondition(lambda self: hasattr(self, "rule"))
     def stands_as_the_history_says(self):
-        now = self.clock_ms
+        now, row = self.clock_ms, read(self.rule, self.history)
         assert expected(self.rule, self.history, now) == lockout.standing(self.rule, self.ledger, now)
-        row = read(self.rule, self.history)
         assert (row.failures, row.served) == (self.ledger.run, self.ledger.steps)
         assert len(self.ledger.attempts) <= self.rule.failures
 
-    @invariant()
-    @precondition(lambda self: hasattr(self, "rule"))
-    def no_more_guesses_than_the_rule_in_true_time(self):
+    def teardown(self):
         """
         The promise in words: one guess more than `failures`, none of them forgiven, takes a window or a lock.
 
@@ -457,7 +456,7 @@ class Machine(RuleBasedStateMachine):
         shortest lock's time between two. Nothing of the ledger is used, nor of `read`, nor the clock.
         """
         standing: list[Happened] = []
-        for event in self.history:
+        for event in getattr(self, "history", []):
             ids = [one.id for one in standing]
             if event.what == "tried":
                 standing.append(event)
@@ -477,7 +476,7 @@ def paid(rule: Rule, guesses: list[Happened]) -> bool:
     return times[-2] - times[0] >= rule.within_s * 1000 or max(gaps) >= min(rule.lock_s) * 1000
 
 
-Machine.TestCase.settings = settings(stateful_step_count=40)
+Machine.TestCase.settings = settings(stateful_step_count=30)
 test_against_the_whole_history = Machine.TestCase
 
 
@@ -638,7 +637,7 @@ FAULTS: list[tuple[str, Callable[..., object]]] = [
 
 HUNT = settings(
     max_examples=400,
-    stateful_step_count=40,
+    stateful_step_count=30,
     derandomize=True,
     database=None,
     deadline=None,
