@@ -90,6 +90,8 @@ def verify(
         if expected.hash != linked.hash:
             return Broken(linked.seq, f"entry {linked.seq} was changed, or the one before it was")
         seq, hash_, checked = linked.seq, linked.hash, checked + 1
-    if head is not None and head != (seq, hash_):
+    if head is not None and head[0] != seq:
         return Broken(seq + 1, f"the record ends at {seq}, but {head[0]} entries were written")
+    if head is not None and head[1] != hash_:
+        return Broken(seq, f"entry {seq} is not the one that was written last")
     return checked

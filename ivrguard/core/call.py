@@ -163,7 +163,7 @@ class Books:
     """
     What is kept beyond one call and changes in the same act as it.
 
-    `ledgers` by id (`ledger_ids`), `sends`: when codes were sent to this account (ms), `spent`: the last TOTP
+    `ledgers` by id (`ledger_ids`), `sends`: when codes were sent in this lane (ms), `spent`: the last TOTP
     step used, `trusted`: this number verified on this account before.
     """
 
@@ -406,9 +406,9 @@ def answered(call: Call, fingerprint: str, answer: str) -> Call:
 # ── the books ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def ledger_id(account: str, factor: str, lane: str) -> str:
-    """The id of the ledger of one account, factor and lane."""
-    return f"{account}/{factor}/{lane}"
+def ledger_id(account: str, kind: str, lane: str) -> str:
+    """The id of the ledger of one account, kind of factor and lane."""
+    return f"{account}/{kind}/{lane}"
 
 
 def number_ledger_id(caller: Address) -> str | None:
@@ -420,16 +420,30 @@ def ledger_ids(flow: Flow, call: Call) -> tuple[str, ...]:
     """Every ledger that a step of this call may read or change."""
     if not call.account:
         return ()
-    ids = [ledger_id(call.account, factor, call.lane) for factor in flow.factors]
-    number = number_ledger_id(call.caller)
-    return (*ids, number) if number and flow.locks.caller_number else tuple(ids)
+    every = (name for factor in flow.factors for name, _, _ in _concerned(flow, call, factor))
+    return tuple(dict.fromkeys(every))
+
+
+def _own_ledger_id(flow: Flow, call: Call, factor: str) -> str:
+    """
+    The ledger of the call's account, lane and factor, by the factor's kind: two flows that name one secret
+    differently share its count, or each name would be as many guesses more.
+    """
+    return ledger_id(call.account, flow.factors[factor].kind, call.lane)
 
 
 def _concerned(flow: Flow, call: Call, factor: str) -> tuple[tuple[str, lockout.Rule, str], ...]:
-    """The ledgers that an attempt counts in: the id, the rule, and how the record names it."""
-    own = (ledger_id(call.account, factor, call.lane), flow.locks.account, _lane_name(call))
+    """
+    The ledgers that an attempt counts in: the id, the rule, and how the record names it.
+
+    In a trusted lane the caller number's is not among them: whoever pretends to call from that number fills it,
+    and would lock out the owner, whose guesses his lane bounds already.
+    """
+    own = (_own_ledger_id(flow, call, factor), flow.locks.account, _lane_name(call))
     number, rule = number_ledger_id(call.caller), flow.locks.caller_number
-    return (own,) if number is None or rule is None else (own, (number, rule, "caller_number"))
+    if number is None or rule is None or call.lane != lockout.POOL:
+        return (own,)
+    return (own, (number, rule, "caller_number"))
 
 
 def _reserve(
@@ -445,9 +459,9 @@ def _reserve(
     return replace(books, ledgers=after), True
 
 
-def _settle(call: Call, books: Books, factor: str, attempt: str, *, right: bool) -> Books:
+def _settle(flow: Flow, call: Call, books: Books, factor: str, attempt: str, *, right: bool) -> Books:
     """Right: forgive the attempt and the failures before it in its lane. Not judged: take it back alone."""
-    own, number = ledger_id(call.account, factor, call.lane), number_ledger_id(call.caller)
+    own, number = _own_ledger_id(flow, call, factor), number_ledger_id(call.caller)
     after = dict(books.ledgers)
     if own in after:
         after[own] = (lockout.absolve if right else lockout.withdraw)(after[own], attempt)
@@ -461,7 +475,7 @@ def locked(flow: Flow, call: Call, books: Books, now_ms: int) -> bool:
     return any(
         not isinstance(lockout.standing(flow.locks.account, books.ledgers[name], now_ms), lockout.Open)
         for factor in flow.factors
-        if (name := ledger_id(call.account, factor, call.lane)) in books.ledgers
+        if (name := _own_ledger_id(flow, call, factor)) in books.ledgers
     )
 
 
@@ -485,7 +499,7 @@ def step(flow: Flow, call: Call, books: Books, event: Event, now_ms: int) -> Ste
         case Judged():
             return _judged(flow, call, books, event, now_ms)
         case Waits(held, nonce):
-            return _waits(call, books, held, nonce, now_ms)
+            return _waits(flow, call, books, held, nonce, now_ms)
         case AskedForMore():
             return _asked_for_more(flow, call, books, event, now_ms)
         case Undelivered(factor, nonce):
@@ -614,7 +628,7 @@ def _intent(call: Call) -> str:
 
 
 def _is_locked(flow: Flow, call: Call, books: Books, factor: str, now_ms: int) -> bool:
-    ledger = books.ledgers.get(ledger_id(call.account, factor, call.lane), lockout.Ledger())
+    ledger = books.ledgers.get(_own_ledger_id(flow, call, factor), lockout.Ledger())
     return not isinstance(lockout.standing(flow.locks.account, ledger, now_ms), lockout.Open)
 
 
@@ -705,7 +719,7 @@ def _judged(flow: Flow, call: Call, books: Books, event: Judged, now_ms: int) ->
     if question is None or not question.counted:  # a verdict that nobody asked for
         return Step(call, books, Rest())
     if event.right is None:
-        books = _settle(call, books, question.factor, question.counted, right=False)
+        books = _settle(flow, call, books, question.factor, question.counted, right=False)
         entry = _entry(call, "authn_attempt_withdrawn", now_ms, "fault", factor=question.factor)
         return _refuse(call, books, "unavailable", "fault", now_ms, (entry,))
     used = event.step is not None and event.step <= books.spent
@@ -741,7 +755,7 @@ def _locks(flow: Flow, call: Call, books: Books, question: Question, now_ms: int
 
 def _right(flow: Flow, call: Call, books: Books, event: Judged, question: Question, now_ms: int) -> Step:
     factor = question.factor
-    books = _settle(call, books, factor, question.counted, right=True)
+    books = _settle(flow, call, books, factor, question.counted, right=True)
     if event.step is not None:
         books = replace(books, spent=event.step)
     if call.caller.kind is AddressKind.PHONE:
@@ -772,11 +786,11 @@ def _missed(
     return _ask(flow, call, books, again, (preface,), now_ms, entries=entries)
 
 
-def _waits(call: Call, books: Books, held: str, nonce: str, now_ms: int) -> Step:
+def _waits(flow: Flow, call: Call, books: Books, held: str, nonce: str, now_ms: int) -> Step:
     question = call.question
     if question is None or not question.counted:
         return Step(call, books, Rest())
-    books = _settle(call, books, question.factor, question.counted, right=False)
+    books = _settle(flow, call, books, question.factor, question.counted, right=False)
     entry = _entry(call, "authn_attempt_withdrawn", now_ms, "busy", factor=question.factor)
     waiting = replace(question, nonce=nonce, held=held, holds=question.holds + 1, counted="")
     if waiting.holds > HOLDS_MAX:

@@ -29,6 +29,7 @@ NUMBER_ACCOUNTS_MAX = 100
 """How many accounts may share one number: beyond it is a switchboard's, which will never name a caller."""
 REPLACE_TRIES_MAX = 8
 """How often a replacement is tried again because somebody else changed the account meanwhile."""
+NOBODY = "-"
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _Values = Mapping[Key[object], object | None]
@@ -56,9 +57,8 @@ class LocalDirectory:
             return None
         index: Key[tuple[str, ...]] = Key("number", number)
         ids = await self._store.read(index) or ()
-        if len(ids) != 1:
-            return None
-        account = await self.by_id(ids[0])
+        # A number that names nobody costs the same two reads: `NOBODY` is no account's canonical id.
+        account = await self.by_id(ids[0] if len(ids) == 1 else NOBODY)
         # Read apart from the index: the number may have been taken off the account in between.
         return account if account is not None and number in account.numbers else None
 

@@ -6,6 +6,7 @@ unknown account's ledgers may be swept when they no longer matter, a known one's
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 
 from ivrguard.core import lockout
@@ -23,6 +24,7 @@ TOKEN_CHARACTERS = 26
 CODES_TRIED_MAX = 3
 """Whisper codes are short, so two legs may draw the same: so many are tried for a leg."""
 
+CALL_SID = re.compile("CA[0-9a-f]{32}")
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -44,9 +46,9 @@ def trust_key(account: str, number: str) -> Key[int]:
     return Key("trust", f"{account}/{number}")
 
 
-def sends_key(account: str) -> Key[tuple[int, ...]]:
-    """When codes were sent to this account."""
-    return Key("sends", account)
+def sends_key(account: str, lane: str) -> Key[tuple[int, ...]]:
+    """When codes were sent to this account, by lane: strangers must not use up those of the owner."""
+    return Key("sends", f"{account}/{lane}")
 
 
 def spent_key(account: str) -> Key[int]:
@@ -70,7 +72,7 @@ def alias_key(keys: Keys, presented: str) -> Key[Alias] | None:
 
     Only digests are kept: a plain one for a token (128 bits), a keyed one for a code (27 bits).
     """
-    if presented.startswith("CA"):
+    if CALL_SID.fullmatch(presented):  # to the letter: a token may begin with these two letters as well
         return Key("alias", f"call:{presented}")
     token = presented.upper()
     if len(token) == TOKEN_CHARACTERS and set(token) <= set(_BASE32):
@@ -97,7 +99,7 @@ def account_keys(flow: Flow, call: Call) -> Iterator[Key[object]]:
         return
     for name in ledger_ids(flow, call):
         yield ledger_key(name)
-    yield sends_key(call.account)
+    yield sends_key(call.account, call.lane)
     yield spent_key(call.account)
     yield trust_key(call.account, call.caller.value)
 
@@ -121,7 +123,7 @@ def books_of(flow: Flow, call: Call, values: Values) -> Books:
         found = values.get(ledger_key(name))
         if isinstance(found, lockout.Ledger):
             ledgers[name] = found
-    sends = values.get(sends_key(call.account))
+    sends = values.get(sends_key(call.account, call.lane))
     spent = values.get(spent_key(call.account))
     trusted = values.get(trust_key(call.account, call.caller.value)) is not None
     return Books(
@@ -144,7 +146,7 @@ def puts_of(flow: Flow, call: Call, before: Books, after: Books, now_ms: int) ->
         kept = call.known and name != number
         yield Put(ledger_key(name), ledger, None if kept else now_ms + rule.horizon_s() * 1000, until)
     if after.sends != before.sends:
-        yield Put(sends_key(call.account), after.sends, now_ms + SENDS_KEPT_S * 1000)
+        yield Put(sends_key(call.account, call.lane), after.sends, now_ms + SENDS_KEPT_S * 1000)
     if after.spent != before.spent:
         yield Put(spent_key(call.account), after.spent, now_ms + SPENT_KEPT_S * 1000)
     if after.trusted and not before.trusted:

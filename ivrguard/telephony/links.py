@@ -15,6 +15,8 @@ is exactly what the IVR meant.
 4. The MAC does not mind when the provider percent-encodes or decodes a character that never
    separates anything (`'`, `@`, `:`, brackets), as Twilio does on its way
    (https://github.com/twilio/twilio-node/issues/1183, .../pull/621).
+   Nor does it mind the `bodySHA256` that the provider puts behind the query of a URL to which it posts what is
+   no form (https://www.twilio.com/docs/usage/security): the signature covers that, and the IVR wants to see it.
 5. A path has one spelling. Encoded dots, slashes, backslashes and NULs, dot segments and control
    characters are refused: two readers could disagree about them, and rules go by the path.
 6. The fragment (`#rc=2`) holds Twilio's connection overrides and stays on the outside
@@ -61,6 +63,7 @@ _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _NEVER_SEPARATES = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~ \"'<>@:[]^`{|}!()*,"
 )
+_BODY_HASH = re.compile(r"[?&]bodySHA256=[0-9a-fA-F]{64}\Z")
 _HAS_CONTROL = re.compile(r"(?:^|&)_ivrguard(?:[=&]|$)")
 _CONTROL = re.compile(r"_ivrguard=([twqsm][gp])\.(0|[1-9][0-9]{0,8})\.([A-Za-z0-9_\-]{22})")
 _PATH_PARAMETERS = re.compile(r";[^/]*")
@@ -245,7 +248,8 @@ class Links:
         if control is None:
             return Inward(url, name, Kind.T, None, None)
         use, turn, mac = control
-        if not hmac.compare_digest(self._mac(use, turn, f"{site.origin}\n{here.signed}"), mac):
+        signed = f"{site.origin}\n{_BODY_HASH.sub('', here.signed)}"
+        if not hmac.compare_digest(self._mac(use, turn, signed), mac):
             raise Refused("link.mac")
         return Inward(url, name, Kind(use[0]), _METHOD_NAMES[use[1]], turn)
 

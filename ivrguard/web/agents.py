@@ -56,7 +56,8 @@ class Agents:
 
     async def _redeem(self, request: web.Request) -> web.Response:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        desk = await self._guard.desk(key.strip()) if scheme.lower() == "bearer" and key.strip() else None
+        key = key.strip() if scheme.lower() == "bearer" and key.isascii() else ""
+        desk = await self._guard.desk(key) if key else None
         if desk is None:
             self._metrics.redemptions.labels("unknown_desk").inc()
             return _json(401, {"error": "invalid_client"})

@@ -41,8 +41,15 @@ DRAIN_S = 15.0
 SWEEP_EVERY_S = 60.0
 SWEEP_LIMIT = 1_000
 LINE_BYTES_MAX = 16_380
+READY_DEADLINE_S = 2.0
 
 logger = log.get()
+
+
+class ListenFault(Fault):
+    """A port cannot be listened on."""
+
+    reason = "listen"
 
 
 def wall_clock_ms() -> int:
@@ -108,6 +115,7 @@ class Server:
         self.guard = Guard(self.world)
         self._runners: list[web.AppRunner] = []
         self._sweeper: asyncio.Task[None] | None = None
+        self._draining = False
         self.port = parts.port
         self.ops_port = parts.ops_port
 
@@ -147,19 +155,28 @@ class Server:
 
     async def ready(self) -> str | None:
         """None when a caller would be let through, or why not."""
+        if self._draining:
+            return "draining: no new calls are wanted here"
         try:
-            await self.world.store.read(Key("call", "readyz"))
+            async with asyncio.timeout(READY_DEADLINE_S):
+                await self.world.store.read(Key("call", "readyz"))
+        except TimeoutError:
+            return f"store: no answer within {READY_DEADLINE_S:g} s"
         except Fault as fault:
             return f"{fault.reason}: {fault}"
         return None if self.world.flows.all() else "no flow is loaded"
 
     async def start(self) -> None:
-        """Listen on both ports. Raises `OSError` when one is taken."""
+        """Listen on both ports. Raises `ListenFault` when one cannot be had; then everything is closed again."""
         await self._upstream.open()
-        self.port = await self._listen(self.app(), self._parts.host, self._parts.port)
-        self.ops_port = await self._listen(
-            ops_app(self.metrics, self.ready), self._parts.ops_host, self._parts.ops_port
-        )
+        try:
+            self.port = await self._listen(self.app(), self._parts.host, self._parts.port)
+            self.ops_port = await self._listen(
+                ops_app(self.metrics, self.ready), self._parts.ops_host, self._parts.ops_port
+            )
+        except ListenFault:
+            await self.stop()
+            raise
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
         logger.info("serving", host=self._parts.host, port=self.port, ops_port=self.ops_port)
 
@@ -170,10 +187,16 @@ class Server:
             handle_signals=False,
             shutdown_timeout=DRAIN_S,
             max_line_size=LINE_BYTES_MAX,
+            auto_decompress=False,  # nobody who sends us anything compresses it, and bombs do
         )
         await runner.setup()
         self._runners.append(runner)
-        await web.TCPSite(runner, host, port).start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise ListenFault(
+                f"cannot listen on {host}, port {port} ({error.strerror}): stop what has it, or set another one"
+            ) from None
         return int(runner.addresses[0][1])
 
     async def _sweep(self) -> None:
@@ -183,11 +206,12 @@ class Server:
                 while (swept := await self.world.store.sweep(self._parts.clock(), limit=SWEEP_LIMIT)) > 0:
                     self.metrics.swept.inc(swept)
             except Fault as fault:
-                logger.error("fault", reason=fault.reason, detail=str(fault))
+                logger.error("sweep_failed", reason=fault.reason, detail=str(fault))
             await asyncio.sleep(SWEEP_EVERY_S)
 
     async def stop(self) -> None:
         """Drain and close; see the module."""
+        self._draining = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
