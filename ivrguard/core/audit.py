@@ -93,5 +93,5 @@ def verify(
     if head is not None and head[0] != seq:
         return Broken(seq + 1, f"the record ends at {seq}, but {head[0]} entries were written")
     if head is not None and head[1] != hash_:
-        return Broken(seq, f"entry {seq} is not the one that was written last")
+        return Broken(seq + 1, f"entry {seq} is not the one that was written last")
     return checked

@@ -741,15 +741,14 @@ def _locks(flow: Flow, call: Call, books: Books, question: Question, now_ms: int
         ledger = books.ledgers.get(name, lockout.Ledger())
         if not ledger.attempts or ledger.attempts[-1].id != question.counted:
             continue
-        match lockout.standing(rule, ledger, now_ms):
-            case lockout.Locked(until_ms):
-                facts = {"factor": question.factor, "lane": lane, "until_ms": str(until_ms)}
-                entries.append(_entry(call, "authn_login_lock", now_ms, "maxretries", **facts))
-            case lockout.Disabled():
-                facts = {"factor": question.factor, "lane": lane}
-                entries.append(_entry(call, "authn_login_lock", now_ms, "lifetime", **facts))
-            case lockout.Open():
-                pass
+        stands = lockout.standing(rule, ledger, now_ms)
+        if isinstance(stands, lockout.Open):
+            continue
+        reason, until = "lifetime", ""
+        if isinstance(stands, lockout.Locked):
+            reason, until = "maxretries", str(stands.until_ms)
+        facts = {"factor": question.factor, "lane": lane, "until_ms": until}
+        entries.append(_entry(call, "authn_login_lock", now_ms, reason, **facts))
     return tuple(entries)
 
 

@@ -183,7 +183,7 @@ def unlock(
             return ledger, None, Unlocked.NOT_LOCKED
         case Locked():
             return replace(ledger, attempts=()), None, Unlocked.UNLOCKED
-        case Disabled():
+        case Disabled():  # pragma: no branch -- a standing is one of these three
             live = waiting is not None and asked.at_ms - waiting.at_ms < UNLOCK_REQUEST_VALID_S * 1000
             if waiting is None or not live or waiting.by == asked.by:
                 return ledger, asked, Unlocked.NEEDS_SECOND

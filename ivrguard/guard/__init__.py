@@ -131,7 +131,7 @@ class Guard:
             return Answer(neutral(), "stale")
         inward = None if hook.nonce is not None else mounted.links.inward(hook.target)
         if inward is not None and inward.kind is Kind.Q:
-            return await self._pass_on(hook, mounted, inward, Kind.Q)
+            return await self._pass_on(hook, mounted, call, inward)
         if inward is not None and inward.kind is not Kind.T:
             raise Refused("link.mac", "not a link for a caller's leg")
         webhook = Webhook(
@@ -213,26 +213,37 @@ class Guard:
         return None
 
     async def callee(self, hook: Hook) -> Answer:
-        """A whisper of the IVR's own, on the callee's leg: passed on ungated, unless a caller's leg asks for it."""
+        """A whisper of the IVR's own, on the callee's leg: passed on, unless a caller's leg asks for it."""
         try:
             stored = await self.world.store.read(books.call_key(hook.delivery.call_sid))
             if stored is not None:
                 return Answer(words(self.world.flows.of(stored), "refused"), "not_the_callees_leg")
-            for mounted in self.world.flows.all():
-                inward = mounted.links.inward_or_none(hook.target)
-                if inward is not None and inward.kind is Kind.W:
-                    return await self._pass_on(hook, mounted, inward, Kind.W)
+            parent = hook.delivery.parent_call_sid
+            call = await self.world.store.read(books.call_key(parent)) if parent is not None else None
+            mounted = self.world.flows.of(call) if call is not None else None
+            inward = mounted.links.inward_or_none(hook.target) if mounted is not None else None
+            if call is not None and mounted is not None and inward is not None and inward.kind is Kind.W:
+                return await self._pass_on(hook, mounted, call, inward)
+            logger.error("not_the_callees_leg", reason="parent" if call is None else "link")
         except Refused as refused:
             logger.error("document_refused", reason=refused.reason, detail=refused.detail)
         except Fault as fault:
             logger.error("fault", reason=fault.reason, detail=str(fault))
         return Answer(twiml.response(), "callee_refused")
 
-    async def _pass_on(self, hook: Hook, mounted: Mounted, inward: Inward, leg: Kind) -> Answer:
-        """A document for other ears: rewritten like any, and without transfers."""
+    async def _pass_on(self, hook: Hook, mounted: Mounted, call: Call, inward: Inward) -> Answer:
+        """
+        A document for other ears (wait music, a whisper): rewritten like any, and without transfers.
+
+        Nobody can be asked anything there, and what it redirects to comes here as well. So the call (a whisper's:
+        the one that it belongs to) must hold already what the path needs.
+        """
+        webhook = Webhook(self.world, self._background, hook, mounted, call, inward=inward, new=False)
+        if not webhook.holds(inward):
+            raise Refused("link.level", inward.path)
         reply = await self._fetch(incoming(hook, inward))
         read = document.read(reply.body, reply.content_type, reply.url)
-        written = read.write(mounted.links, turn=inward.turn or 0, leg=leg)
+        written = read.write(mounted.links, turn=inward.turn or 0, leg=inward.kind)
         return Answer(written, "passed_on")
 
     async def _fetch(self, request: Request) -> Reply:

@@ -22,7 +22,7 @@ class Background:
         self._running: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[object, object, None]) -> None:
-        """Run `work` without waiting; a fault in it is logged."""
+        """Run `work` without waiting; a fault in it, or a bug, is logged."""
         if len(self._running) >= BACKGROUND_MAX:
             work.close()
             logger.error("message_dropped", reason="background_full")
@@ -36,6 +36,8 @@ class Background:
             await work
         except Fault as fault:
             logger.error("message_not_sent", reason=fault.reason, detail=str(fault))
+        except Exception:  # a bug of ours: nobody waits for this work, so here is the only place to see it
+            logger.exception("bug")
 
     async def drain(self) -> None:
         """Wait for all that were started."""

@@ -19,6 +19,8 @@ CALL_KEPT_S = 24 * 3600
 TRUST_KEPT_S = 400 * 24 * 3600
 SPENT_KEPT_S = 24 * 3600
 SENDS_KEPT_S = 24 * 3600
+NEVER_MS = 2**63 - 1
+"""The end of what no time ends: a factor disabled by the lifetime count stands last in the list of locks."""
 
 TOKEN_CHARACTERS = 26
 CODES_TRIED_MAX = 3
@@ -141,10 +143,9 @@ def puts_of(flow: Flow, call: Call, before: Books, after: Books, now_ms: int) ->
         if ledger == before.ledgers.get(name):
             continue
         rule = flow.locks.caller_number if name == number and flow.locks.caller_number else flow.locks.account
-        standing = lockout.standing(rule, ledger, now_ms)
-        until = standing.until_ms if isinstance(standing, lockout.Locked) else None
         kept = call.known and name != number
-        yield Put(ledger_key(name), ledger, None if kept else now_ms + rule.horizon_s() * 1000, until)
+        expires = None if kept else now_ms + rule.horizon_s() * 1000
+        yield Put(ledger_key(name), ledger, expires, _locked_until_ms(rule, ledger, now_ms))
     if after.sends != before.sends:
         yield Put(sends_key(call.account, call.lane), after.sends, now_ms + SENDS_KEPT_S * 1000)
     if after.spent != before.spent:
@@ -152,6 +153,17 @@ def puts_of(flow: Flow, call: Call, before: Books, after: Books, now_ms: int) ->
     if after.trusted and not before.trusted:
         key = trust_key(call.account, call.caller.value)
         yield Put(key, now_ms, now_ms + TRUST_KEPT_S * 1000)
+
+
+def _locked_until_ms(rule: lockout.Rule, ledger: lockout.Ledger, now_ms: int) -> int | None:
+    """The rank of a ledger: when its lock ends, so that locks can be listed; None while it is open."""
+    match lockout.standing(rule, ledger, now_ms):
+        case lockout.Locked(until_ms):
+            return until_ms
+        case lockout.Disabled():
+            return NEVER_MS
+        case lockout.Open():
+            return None
 
 
 def leg_puts(keys: Keys, leg: Leg, values: Values, now_ms: int) -> list[Put] | None:

@@ -38,7 +38,7 @@ class Receipt:
     may: tuple[handoff.May, ...]
 
 
-DESKS_LISTED_MAX = 1_000
+DESKS_A_PAGE = 1_000
 
 
 async def add(store: Store, name: str, queues: tuple[str, ...], *, secret: str, now_ms: int) -> None:
@@ -50,9 +50,13 @@ async def add(store: Store, name: str, queues: tuple[str, ...], *, secret: str, 
 
 
 async def every(store: Store) -> tuple[tuple[str, Desk], ...]:
-    """Every desk, by the digest of its key."""
-    found = await store.list("desk", limit=DESKS_LISTED_MAX)
-    return tuple((one.id, one.value) for one in found if isinstance(one.value, Desk))
+    """Every desk, by the digest of its key: all of them, however many, for a revocation must miss none."""
+    desks: list[tuple[str, Desk]] = []
+    after = ""
+    while found := await store.list("desk", after=after, limit=DESKS_A_PAGE):
+        desks += [(one.id, one.value) for one in found if isinstance(one.value, Desk)]
+        after = found[-1].id
+    return tuple(desks)
 
 
 async def revoke(store: Store, name: str, *, now_ms: int) -> int:

@@ -15,6 +15,8 @@ from ivrguard.core.lockout import Ledger, UnlockRequest
 from ivrguard.guard import books
 from ivrguard.ports import Change, Key, Keys, Put, Store
 
+LEDGERS_A_PAGE = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -58,9 +60,13 @@ async def locked_now(
 
 
 async def of_account(store: Store, flows: tuple[Flow, ...], account: str, now_ms: int) -> tuple[Seen, ...]:
-    """Every ledger of one account."""
-    found = await store.list("ledger", prefix=f"{account}/")
-    return tuple(_seen(flows, one.id, one.value, now_ms) for one in found if isinstance(one.value, Ledger))
+    """Every ledger of one account: all of them, for an unlock must miss none."""
+    seen: list[Seen] = []
+    prefix = after = f"{account}/"
+    while found := await store.list("ledger", prefix=prefix, after=after, limit=LEDGERS_A_PAGE):
+        seen += [_seen(flows, one.id, one.value, now_ms) for one in found if isinstance(one.value, Ledger)]
+        after = found[-1].id
+    return tuple(seen)
 
 
 async def unlock(

@@ -230,6 +230,12 @@ class Webhook:
         minute = local.hour * 60 + local.minute
         return Visit(path, method, self._call.dialled, local.weekday(), minute, digits, transfer)
 
+    def holds(self, inward: Inward) -> bool:
+        """Whether the call holds now what this path needs, with no question asked."""
+        visit = self._visit(inward.path, inward.method or self._hook.method, self._hook.delivery.digits)
+        demand, _ = decide(self._flow.rules, self._flow.default, visit)
+        return calls.missing(self._flow, self._call, demand, 0, self._world.clock()) == ()
+
     # ── step ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _turn(

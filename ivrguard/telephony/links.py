@@ -284,7 +284,7 @@ class Links:
         query = "" if parts.query is None else f"{parts.query}&"
         return _Unsigned(
             f"{self._map.public_origin}{self._map.prefix}{site.door}{parts.path}?{query}{CONTROL_PARAMETER}=",
-            f"{site.origin}\n{parts.signed}",
+            f"{site.origin}\n{_BODY_HASH.sub('', parts.signed)}",
             "" if parts.fragment is None else f"#{parts.fragment}",
         )
 
