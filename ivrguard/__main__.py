@@ -1,6 +1,12 @@
 """
 Commands. No logic: each one reads its arguments, calls what does the work, and prints.
 
+1. What was asked for goes to standard output, everything else to standard error.
+2. It ends with 0 if it came as asked, with 1 if not, with 2 for a command that cannot be understood.
+3. A user's fault is a line that says what to mend, never a traceback; several are told at once.
+4. Only `migrate` makes a store. A command, or a server, that found none would otherwise begin an empty one, and an
+   empty one knows of no lock.
+
 `python -m ivrguard --help` lists them.
 """
 
@@ -15,15 +21,15 @@ from typing import Annotated, NoReturn, TypeVar
 
 import typer
 import uvloop
-from rich.console import Console
-from rich.table import Table
+from rich.progress import Progress
 
 from ivrguard import flowfile, keyring, log, settings
 from ivrguard.core import audit as chain
 from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import Fault
-from ivrguard.core.flow import Flow
+from ivrguard.core.flow import Flow, did_you_mean
 from ivrguard.core.lockout import Disabled, Locked, Unlocked, UnlockRequest
+from ivrguard.core.rules import TARGET_KINDS
 from ivrguard.directory.local import LocalDirectory, canonical_id, canonical_number
 from ivrguard.factors.pin import PinJudge
 from ivrguard.factors.totp import TotpJudge, new_secret, provisioning_uri
@@ -33,6 +39,7 @@ from ivrguard.keyring import Keyring
 from ivrguard.notify.sms import SmsMessenger
 from ivrguard.phone import demo as demonstration
 from ivrguard.phone import play as telephone
+from ivrguard.phone.screen import console
 from ivrguard.ports import Account, Credential, Key, Store
 from ivrguard.settings import Settings, SettingsFault
 from ivrguard.stores import sqlite
@@ -44,14 +51,25 @@ T = TypeVar("T")
 
 DESK_KEY_BYTES = 32
 ENTRIES_PER_PAGE = 1_000
+ENTRIES_SHOWN = 50
+SEQ_MAX = 2**63 - 1
+NO_KEYS: frozenset[str] = frozenset()
+SETTINGS_HEAD = """# Settings
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+Made by `python -m ivrguard settings`. The environment wins over `config/ivrguard.yaml`, whose lines have the form
+`key: value`. Secrets come from the environment, or from a file that a variable with `_FILE` behind its name points
+to; in the file they are refused. An unknown `IVRGUARD_…` variable or key is a fault, and all faults are told at once.
+"""
+
+out = console()
+err = console(stderr=True)
 
 app = typer.Typer(
     help="Zero Trust on the phone: a guard between Twilio's voice webhooks and your IVR.",
+    epilog="Begin with: ivrguard demo. What stands where: README.md.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
     rich_markup_mode="rich",
 )
 accounts = typer.Typer(help="Accounts of the built-in directory.", no_args_is_help=True)
@@ -70,38 +88,54 @@ for name, group in (
 
 CONFIG = settings.DEFAULT_PATH
 Config = Annotated[Path, typer.Option("--config", help="The settings file.", show_default=True)]
+AccountId = Annotated[str, typer.Argument(help="The account, as callers key it.", show_default=False)]
 
 
 def fail(*lines: str) -> NoReturn:
     """Say what is wrong, a line each, and leave with 1."""
     for line in lines:
-        err.print(line, markup=False)
+        err.print(line)
     raise typer.Exit(1)
 
 
-def settled(config: Path, needs: frozenset[str] = settings.KEYS) -> Settings:
+def settled(config: Path, needs: frozenset[str]) -> Settings:
     """The settings, or all their faults at once. `needs`: what the command cannot do without."""
     try:
         return settings.load(os.environ, config, needs=needs)
     except SettingsFault as fault:
-        fail(*fault.lines)
+        keys_missing = any(f"{settings.variable(key)}: not set" in str(fault) for key in settings.KEYS)
+        fail(*fault.lines, *(["`ivrguard keys new` makes a set of fresh keys"] if keys_missing else []))
 
 
-def flows_of(folder: Path) -> tuple[Flow, ...]:
-    """The flows of a folder, or all their faults at once; doubts are printed and pass."""
-    loaded = flowfile.load_all(folder)
+def looked_through(path: Path) -> flowfile.LoadedAll:
+    """One flow file, or every one in a folder, with all its faults."""
+    if path.is_dir():
+        return flowfile.load_all(path)
+    one = flowfile.load(path)
+    return flowfile.LoadedAll((one.flow,) if one.flow else (), one.faults, one.doubts)
+
+
+def flows_of(path: Path) -> tuple[Flow, ...]:
+    """The flows of a file or a folder, or all their faults at once."""
+    loaded = looked_through(path)
     if loaded.faults:
         fail(*map(str, loaded.faults))
-    for doubt in loaded.doubts:
-        err.print(f"warning: {doubt}", markup=False)
     return loaded.flows
 
 
-async def store_of(configured: Settings, *, migrate: bool = False) -> Store:
-    """The store that the settings name."""
+def account_of(text: str) -> str:
+    """An account's id in its one spelling."""
+    try:
+        return canonical_id(text)
+    except ValueError as error:
+        fail(str(error))
+
+
+async def store_of(configured: Settings) -> Store:
+    """The store that the settings name. Raises `StoreFault` when `ivrguard migrate` has not made it."""
     if configured.store_path is None:
         return MemoryStore()
-    return await sqlite.SqliteStore.open(configured.store_path, migrate=migrate)
+    return await sqlite.SqliteStore.open(configured.store_path)
 
 
 def keyring_of(configured: Settings) -> Keyring:
@@ -126,14 +160,16 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
         fail(f"{fault.reason}: {fault}")
 
 
-def in_store(config: Path, work: Callable[[Store, Settings], Awaitable[T]]) -> T:
-    """Run `work` on the configured store."""
-    configured = settled(config)
+def in_store(
+    config: Path, work: Callable[[Store, Settings], Awaitable[T]], needs: frozenset[str] = NO_KEYS
+) -> T:
+    """Run `work` on the configured store. `needs`: the settings that it cannot do without."""
+    configured = settled(config, needs)
     if configured.store_path is None:
         fail("store: memory: nothing is kept between commands; set IVRGUARD_STORE=sqlite:var/ivrguard.db")
 
     async def whole() -> T:
-        store = await store_of(configured, migrate=True)
+        store = await store_of(configured)
         try:
             return await work(store, configured)
         finally:
@@ -150,124 +186,160 @@ def moment(at_ms: int) -> str:
 # ── running ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@app.command(name="serve", epilog="Settings: docs/settings.md, or `ivrguard settings`.")
+def messenger_of(configured: Settings) -> SmsMessenger | None:
+    """Who sends codes; None when no sender is set."""
+    if not (configured.sms_from or configured.sms_messaging_service_sid):
+        return None
+    sid, tokens = next(iter(configured.twilio_tokens.items()))
+    return SmsMessenger(
+        sid,
+        tokens[0],
+        configured.sms_from,
+        api_url=configured.sms_api_url,
+        messaging_service_sid=configured.sms_messaging_service_sid,
+    )
+
+
+def server_of(
+    configured: Settings, flows: tuple[Flow, ...], store: Store, messenger: SmsMessenger | None
+) -> Server:
+    """The server that settings and flows make together."""
+    try:
+        return Server(
+            Parts(
+                public_url=configured.public_url,
+                flows=flows,
+                store=store,
+                keyring=keyring_of(configured),
+                tokens=configured.twilio_tokens,
+                shared_keys=tuple(SharedKey(*one) for one in configured.twilio_shared_keys),
+                upstream_token=configured.upstream_token,
+                messenger=messenger,
+                hash_threads=configured.hash_threads,
+                host=configured.host,
+                port=configured.port,
+                ops_host=configured.ops_host,
+                ops_port=configured.ops_port,
+            )
+        )
+    except ValueError as error:
+        fail(f"flows and settings do not go together: {error}")
+
+
+@app.command(
+    name="serve",
+    epilog="Every setting: ivrguard settings, or docs/settings.md.\n\n"
+    "Example: PORT=8080 IVRGUARD_PUBLIC_URL=https://guard.example.com ivrguard serve",
+)
 def serve_(config: Config = CONFIG) -> None:
-    """Answer webhooks until SIGTERM; then finish what is under way."""
+    """
+    Answer webhooks until SIGTERM; then finish what is under way.
+
+    Flows and settings are looked through first: with a fault in them nothing is started.
+    """
     configured = settled(config, settings.SERVE)
     flows = flows_of(configured.flows)
     log.configure(configured.log_level)
 
     async def whole() -> None:
-        store = await store_of(configured, migrate=True)
-        messenger = None
-        if configured.sms_from or configured.sms_messaging_service_sid:
-            sid = next(iter(configured.twilio_tokens))
-            messenger = SmsMessenger(
-                sid,
-                configured.twilio_tokens[sid][0],
-                configured.sms_from,
-                api_url=configured.sms_api_url,
-                messaging_service_sid=configured.sms_messaging_service_sid,
-            )
-        parts = Parts(
-            public_url=configured.public_url,
-            flows=flows,
-            store=store,
-            keyring=keyring_of(configured),
-            tokens=configured.twilio_tokens,
-            shared_keys=tuple(SharedKey(*one) for one in configured.twilio_shared_keys),
-            upstream_token=configured.upstream_token,
-            messenger=messenger,
-            hash_threads=configured.hash_threads,
-            host=configured.host,
-            port=configured.port,
-            ops_host=configured.ops_host,
-            ops_port=configured.ops_port,
-        )
+        store = await store_of(configured)
+        messenger = messenger_of(configured)
         try:
-            await serve(Server(parts))
+            server = server_of(configured, flows, store, messenger)
+            try:
+                await serve(server)
+            except OSError as error:
+                await server.stop()
+                fail(f"cannot listen: {error.strerror}; set another PORT or IVRGUARD_OPS_PORT, or host")
         finally:
             if messenger is not None:
                 await messenger.close()
+            await store.close()
 
     run(whole)
 
 
-@app.command(name="settings")
+@app.command(name="settings", epilog="Example: ivrguard settings > docs/settings.md")
 def settings_() -> None:
     """Print every setting: its variable, default and meaning (Markdown)."""
-    out.print(settings.table(), markup=False, soft_wrap=True)
+    out.print(SETTINGS_HEAD)
+    out.print(settings.table(), end="")
 
 
-@app.command()
-def check(folder: Annotated[Path, typer.Argument(help="A folder of flow files.")] = Path("flows")) -> None:
-    """Look through flow files: every fault with file, line and column; 1 if there is one."""
-    loaded = flowfile.load_all(folder)
-    for fault in loaded.faults:
-        err.print(str(fault), markup=False)
+@app.command(epilog="Example: ivrguard check flows/bank.yaml")
+def check(
+    path: Annotated[Path, typer.Argument(help="A folder of flow files, or one of them.")] = Path("flows"),
+) -> None:
+    """
+    Look through flow files: every fault with file, line and column.
+
+    Ends with 1 if there is one. Warnings are for you to weigh, and change nothing.
+    """
+    loaded = looked_through(path)
     for doubt in loaded.doubts:
-        err.print(f"warning: {doubt}", markup=False)
+        err.print(f"warning: {doubt}")
     if loaded.faults:
-        raise typer.Exit(1)
+        fail(*map(str, loaded.faults))
     for flow in loaded.flows:
         numbers = ", ".join(flow.numbers)
-        out.print(
-            f"{flow.name} {flow.version}: {len(flow.rules)} rules for {numbers}: no fault", markup=False
-        )
+        out.print(f"{flow.name} {flow.version}: {len(flow.rules)} rules for {numbers}: no fault")
 
 
-@app.command()
+@app.command(epilog="Example: IVRGUARD_STORE=sqlite:var/ivrguard.db ivrguard migrate")
 def migrate(config: Config = CONFIG) -> None:
     """Make the store, or bring it to this version. Harmless when there is nothing to do."""
-    configured = settled(config, frozenset())
-    if configured.store_path is None:
+    path = settled(config, NO_KEYS).store_path
+    if path is None:
         out.print("the store is memory: nothing to migrate")
         return
-    path = configured.store_path
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        done = sqlite.migrate(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        version = sqlite.migrate(path)
+    except OSError as error:
+        fail(f"store: {path.parent}: the directory cannot be made: {error.strerror}")
     except Fault as fault:
         fail(f"{fault.reason}: {fault}")
-    out.print(f"{path}: {done} migrations made", markup=False)
+    out.print(f"{path}: at version {version}")
 
 
-@app.command()
+@app.command(epilog="Needs nothing but the project's folder: no account, no number, no network.")
 def demo(
     once: Annotated[
         bool | None,
         typer.Option("--once/--stay", help="End after the scenes, or stay up. Default: stay at a terminal."),
     ] = None,
 ) -> None:
-    """A guarded call, end to end, on this machine: server, sample IVR, callers, an agent, a guesser."""
+    """
+    A guarded call, end to end, on this machine: server, sample IVR, callers, an agent, a guesser.
+
+    Ends with 0 only if every scene went as it is told.
+    """
     ends = not sys.stdin.isatty() if once is None else once
     log.configure("critical")
-    told = run(lambda: demonstration.run(out, once=ends))
-    if not told:
+    if not run(lambda: demonstration.run(out, once=ends)):
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: ivrguard play flows/bank.yaml --from +15559870002 --attested")
 def play(
     flow: Annotated[Path, typer.Argument(help="A flow file, or a folder with one.")] = Path(
         "flows/bank.yaml"
     ),
-    caller: Annotated[str, typer.Option("--from", help="The number you call from.")] = "+15551230001",
+    caller: Annotated[str, typer.Option("--from", help="The number you call from.")] = telephone.OWN_NUMBER,
     attested: Annotated[bool, typer.Option(help="The carrier attests the number (STIR/SHAKEN A).")] = False,
 ) -> None:
     """A telephone in the terminal: call the flow, with a sample IVR behind it and a made-up account."""
-    flows = flows_of(flow if flow.is_dir() else flow.parent)
-    wanted = [one for one in flows if flow.is_dir() or one.name == flow.stem]
-    if not wanted:
-        fail(f"{flow}: no such flow; there are: {', '.join(one.name for one in flows)}")
+    flows = flows_of(flow)
+    if len(flows) > 1:
+        fail(f"{flow}: there are {len(flows)} flows in it; name the file of one")
     log.configure("critical")
-    run(lambda: telephone.run(out, wanted[0], caller=caller, attested=attested))
+    run(lambda: telephone.run(out, flows[0], caller=caller, attested=attested))
 
 
 # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@keys.command("new")
+@keys.command("new", epilog="Example: (umask 077; ivrguard keys new > ivrguard.env)")
 def keys_new() -> None:
     """Print fresh keys as environment variables. Keep them outside the store, and do not lose the peppers."""
     for variable, text in keyring.new_material(secrets.token_bytes).items():
@@ -279,38 +351,45 @@ def keys_new() -> None:
 
 def operator() -> str:
     """Who runs this command, for the record."""
-    return os.environ.get("SUDO_USER") or getpass.getuser()
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        return f"uid {os.getuid()}"
 
 
-def read_pin(flag: bool) -> str | None:
-    """A PIN from a prompt at a terminal, or the first line of standard input; None when none is wanted."""
-    if not flag:
-        return None
+def read_pin() -> str:
+    """A PIN from a prompt at a terminal, or else the first line of standard input."""
     if sys.stdin.isatty():
         pin: str = typer.prompt("PIN", hide_input=True, confirmation_prompt=True)
         return pin
     return sys.stdin.readline().strip()
 
 
-@accounts.command("add")
+@accounts.command("add", epilog="Example: ivrguard accounts add 123456789 --number +15551230001 --pin --sms")
 def accounts_add(
-    account: Annotated[str, typer.Argument(help="What the caller keys: letters and digits.")],
+    account: AccountId,
     number: Annotated[list[str] | None, typer.Option(help="Phone number on file; may be repeated.")] = None,
     region: Annotated[str | None, typer.Option(help="Country of numbers without +, such as US.")] = None,
-    pin: Annotated[bool, typer.Option(help="Enrol a PIN: asked for, or the first line of stdin.")] = False,
-    sms: Annotated[bool, typer.Option(help="Codes by SMS go to the first number.")] = False,
-    totp: Annotated[bool, typer.Option(help="Enrol an authenticator app: prints its address once.")] = False,
+    pin: Annotated[
+        bool, typer.Option("--pin", help="Enrol a PIN: asked for, or stdin's first line.")
+    ] = False,
+    sms: Annotated[bool, typer.Option("--sms", help="Codes by SMS go to the first number.")] = False,
+    totp: Annotated[bool, typer.Option("--totp", help="Enrol an app: prints its address, once.")] = False,
     config: Config = CONFIG,
 ) -> None:
-    """Add an account."""
+    """
+    Add an account.
+
+    A PIN never stands on the command line, where other users could read it. Weak PINs are refused.
+    """
+    name = account_of(account)
     try:
-        name = canonical_id(account)
         numbers = tuple(canonical_number(text, region) for text in number or ())
     except ValueError as error:
         fail(str(error))
     if sms and not numbers:
         fail("--sms needs a --number to send to")
-    digits = read_pin(pin)
+    digits = read_pin() if pin else None
 
     async def work(store: Store, configured: Settings) -> str | None:
         ring = keyring_of(configured)
@@ -328,68 +407,70 @@ def accounts_add(
             secret = new_secret(secrets.token_bytes)
             credentials.append(TotpJudge(ring).enrol(secret))
             uri = provisioning_uri(secret, account=name, issuer="ivrguard")
-        directory = LocalDirectory(store, ring)
-        if not await directory.add(
-            Account(name, numbers, tuple(credentials)), now_ms=wall_clock_ms(), by=operator()
-        ):
+        kept = Account(name, numbers, tuple(credentials))
+        if not await LocalDirectory(store, ring).add(kept, now_ms=wall_clock_ms(), by=operator()):
             raise ValueError(f"{name}: there is such an account already")
         return uri
 
     try:
-        uri = in_store(config, work)
+        uri = in_store(config, work, settings.KEYS)
     except ValueError as error:
         fail(str(error))
-    out.print(f"{name}: added", markup=False)
+    out.print(f"{name}: added")
     if uri:
         print(uri)
 
 
 @accounts.command("show")
-def accounts_show(account: str, config: Config = CONFIG) -> None:
+def accounts_show(account: AccountId, config: Config = CONFIG) -> None:
     """What is on file of an account: never a secret."""
+    name = account_of(account)
 
-    async def work(store: Store, configured: Settings) -> Account | None:
-        return await store.read(Key("account", canonical_id(account)))
+    async def work(store: Store, _: Settings) -> Account | None:
+        return await store.read(Key("account", name))
 
-    try:
-        found = in_store(config, work)
-    except ValueError as error:
-        fail(str(error))
+    found = in_store(config, work)
     if found is None:
-        fail(f"{account}: there is no such account; `ivrguard accounts add` makes one")
+        fail(f"{name}: there is no such account; `ivrguard accounts add` makes one")
     kinds = ", ".join(credential.kind for credential in found.credentials) or "nothing"
     state = "disabled" if found.disabled else "enabled"
     numbers = ", ".join(found.numbers) or "none"
-    out.print(f"{found.id}: {state}; enrolled: {kinds}; numbers: {numbers}", markup=False)
+    out.print(f"{found.id}: {state}; enrolled: {kinds}; numbers: {numbers}")
 
 
 @accounts.command("disable")
-def accounts_disable(account: str, config: Config = CONFIG) -> None:
-    """Treat an account as unknown from now on."""
+def accounts_disable(account: AccountId, config: Config = CONFIG) -> None:
+    """Treat an account as unknown from now on. Harmless twice."""
+    name = account_of(account)
 
     async def work(store: Store, configured: Settings) -> bool:
         directory = LocalDirectory(store, keyring_of(configured))
-        return await directory.disable(canonical_id(account), now_ms=wall_clock_ms(), by=operator())
+        return await directory.disable(name, now_ms=wall_clock_ms(), by=operator())
 
-    try:
-        found = in_store(config, work)
-    except ValueError as error:
-        fail(str(error))
-    if not found:
-        fail(f"{account}: there is no such account")
-    out.print(f"{account}: disabled", markup=False)
+    if not in_store(config, work, settings.KEYS):
+        fail(f"{name}: there is no such account")
+    out.print(f"{name}: disabled")
 
 
 # ── desks ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@desks.command("add")
+@desks.command("add", epilog="Example: ivrguard desks add ann --queue 'workflow:*' --queue client:ann")
 def desks_add(
-    name: Annotated[str, typer.Argument(help="Who: an agent or a desk application.")],
-    queue: Annotated[list[str], typer.Option(help="What it serves, such as 'workflow:*' or 'client:ann'.")],
+    name: Annotated[str, typer.Argument(help="Who: an agent or a desk application.", show_default=False)],
+    queue: Annotated[list[str], typer.Option(help="What it serves: kind:name, * for any name.")],
     config: Config = CONFIG,
 ) -> None:
     """Add a desk and print its key, once: only its digest is kept."""
+    if not (name.isascii() and name.isprintable() and name.strip() == name != ""):
+        fail("a desk's name is made of letters, digits and signs of ASCII")
+    for one in queue:
+        kind, colon, _ = one.partition(":")
+        if not colon or kind not in TARGET_KINDS:
+            mend = did_you_mean(kind, TARGET_KINDS)
+            fail(
+                f"--queue {one!r}: write kind:name, such as workflow:* or client:ann; no kind {kind!r}{mend}"
+            )
     secret = secrets.token_urlsafe(DESK_KEY_BYTES)
     in_store(
         config,
@@ -403,22 +484,23 @@ def desks_list(config: Config = CONFIG) -> None:
     """The desks, without their keys."""
     for _, desk in in_store(config, lambda store, _: desk_keys.every(store)):
         state = f"revoked {moment(desk.revoked_ms)}" if desk.revoked_ms else "in force"
-        out.print(f"{desk.name}: {', '.join(desk.queues)}; {state}", markup=False)
+        out.print(f"{desk.name}: {', '.join(desk.queues)}; {state}")
 
 
 @desks.command("revoke")
-def desks_revoke(name: str, config: Config = CONFIG) -> None:
+def desks_revoke(
+    name: Annotated[str, typer.Argument(help="The desk.", show_default=False)], config: Config = CONFIG
+) -> None:
     """End every key of a desk. Harmless when there is none."""
     count = in_store(config, lambda store, _: desk_keys.revoke(store, name, now_ms=wall_clock_ms()))
-    out.print(f"{name}: {count} keys revoked", markup=False)
+    out.print(f"{name}: {count} keys revoked")
 
 
 # ── locks ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def print_locks(found: tuple[locks.Seen, ...]) -> None:
-    """A row per ledger: whose, which factor and lane, how it stands and until when."""
-    table = Table("account", "factor", "lane", "standing", "failures in a row")
+def print_locks(found: tuple[locks.Seen, ...], otherwise: str) -> None:
+    """A line per ledger: whose, which factor and lane, how it stands and until when; or `otherwise`."""
     for one in found:
         match one.standing:
             case Locked(until_ms):
@@ -427,8 +509,10 @@ def print_locks(found: tuple[locks.Seen, ...]) -> None:
                 standing = "disabled: two people must unlock it"
             case _:
                 standing = "open"
-        table.add_row(one.account, one.factor or "(caller number)", one.lane, standing, str(one.run))
-    out.print(table)
+        whose = f"{one.account} {one.factor} ({one.lane})" if one.factor else f"calls from {one.account}"
+        out.print(f"{whose}: {standing}; {one.run} failures in a row")
+    if not found:
+        out.print(otherwise)
 
 
 @lockouts.command("list")
@@ -438,44 +522,39 @@ def locks_list(config: Config = CONFIG) -> None:
     async def work(store: Store, configured: Settings) -> tuple[locks.Seen, ...]:
         return await locks.locked_now(store, flows_of(configured.flows), wall_clock_ms())
 
-    print_locks(in_store(config, work))
+    print_locks(in_store(config, work), "nothing is locked")
 
 
 @lockouts.command("show")
-def locks_show(account: str, config: Config = CONFIG) -> None:
+def locks_show(account: AccountId, config: Config = CONFIG) -> None:
     """How the factors of one account stand."""
+    name = account_of(account)
 
     async def work(store: Store, configured: Settings) -> tuple[locks.Seen, ...]:
-        return await locks.of_account(
-            store, flows_of(configured.flows), canonical_id(account), wall_clock_ms()
-        )
+        return await locks.of_account(store, flows_of(configured.flows), name, wall_clock_ms())
 
-    try:
-        print_locks(in_store(config, work))
-    except ValueError as error:
-        fail(str(error))
+    print_locks(in_store(config, work), f"{name}: nothing was ever counted")
 
 
-@lockouts.command("unlock")
+@lockouts.command("unlock", epilog="Example: ivrguard locks unlock 123456789 --by ann --reason 'ticket 4711'")
 def locks_unlock(
-    account: str,
+    account: AccountId,
     by: Annotated[str, typer.Option(help="Who unlocks: your name goes on record.")],
     reason: Annotated[str, typer.Option(help="Why: goes on record.")],
     config: Config = CONFIG,
 ) -> None:
     """End an account's locks. A factor disabled for good needs a second person to say the same."""
+    name = account_of(account)
+    if not all(text.strip() and text.isprintable() for text in (by, reason)):
+        fail("--by and --reason go on record: say who unlocks, and why, in a line")
 
     async def work(store: Store, configured: Settings) -> tuple[tuple[str, Unlocked], ...]:
-        asked = UnlockRequest(by, reason, wall_clock_ms())
-        ring, flows = keyring_of(configured), flows_of(configured.flows)
-        return await locks.unlock(store, ring, flows, canonical_id(account), asked)
+        asked = UnlockRequest(by.strip(), reason.strip(), wall_clock_ms())
+        return await locks.unlock(store, keyring_of(configured), flows_of(configured.flows), name, asked)
 
-    try:
-        outcomes = in_store(config, work)
-    except ValueError as error:
-        fail(str(error))
+    outcomes = in_store(config, work, settings.KEYS)
     if not outcomes:
-        out.print(f"{account}: nothing was ever counted", markup=False)
+        out.print(f"{name}: nothing was ever counted")
     for ledger, outcome in outcomes:
         _, factor, lane = ledger.split("/", 2)
         words = {
@@ -483,7 +562,7 @@ def locks_unlock(
             Unlocked.UNLOCKED: "unlocked",
             Unlocked.NEEDS_SECOND: "disabled: a second person must say the same within 24 hours",
         }[outcome]
-        out.print(f"{account} {factor} ({'pool' if lane == 'pool' else 'trusted'}): {words}", markup=False)
+        out.print(f"{name} {factor} ({'pool' if lane == 'pool' else 'trusted'}): {words}")
 
 
 # ── audit ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -493,52 +572,69 @@ def locks_unlock(
 def audit_verify(config: Config = CONFIG) -> None:
     """Walk the chain from the first entry to the last: 1 if anything was changed, cut, swapped or taken out."""
 
-    async def work(store: Store, configured: Settings) -> chain.Broken | int:
-        seq, hash_, checked = 0, chain.GENESIS, 0
-        while page := await store.entries(after=seq, limit=ENTRIES_PER_PAGE):
-            found = chain.verify(page, seq=seq, hash_=hash_)
-            if isinstance(found, chain.Broken):
-                return found
-            seq, hash_, checked = page[-1].seq, page[-1].hash, checked + found
-            if err.is_terminal:
-                err.print(f"\r{checked} entries", end="")
-        whole = chain.verify((), seq=seq, hash_=hash_, head=await store.head())
-        return checked if isinstance(whole, int) else whole
+    async def work(store: Store, _: Settings) -> chain.Broken | int:
+        seq, hash_ = 0, chain.GENESIS
+        with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+            task = progress.add_task("entries")
+            while True:
+                head = await store.head()  # before the entries: a server may be writing meanwhile
+                page = await store.entries(after=seq, limit=ENTRIES_PER_PAGE)
+                found = chain.verify(page, seq=seq, hash_=hash_, head=None if page else head)
+                if not page or isinstance(found, chain.Broken):
+                    return found if isinstance(found, chain.Broken) else seq
+                seq, hash_ = page[-1].seq, page[-1].hash
+                progress.update(task, completed=seq, total=head[0])
 
     found = in_store(config, work)
     if isinstance(found, chain.Broken):
         fail(f"the record is broken at entry {found.seq}: {found.why}")
-    out.print(f"{found} entries: the chain holds", markup=False)
+    out.print(f"{found} entries: the chain holds")
 
 
-@record.command("show")
+@record.command("show", epilog="Example: ivrguard audit show --account 123456789")
 def audit_show(
     call: Annotated[str, typer.Option(help="Only entries of this CallSid.")] = "",
     account: Annotated[str, typer.Option(help="Only entries of this account.")] = "",
-    after: Annotated[int, typer.Option(help="Only entries with a greater number.")] = 0,
-    limit: Annotated[int, typer.Option(help="At most so many.")] = 50,
+    after: Annotated[
+        int | None,
+        typer.Option(min=0, max=SEQ_MAX, help="Only entries with a greater number. Default: the last ones."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = ENTRIES_SHOWN,
     config: Config = CONFIG,
 ) -> None:
     """Print entries. Accounts stand in them as keyed hashes; --account finds an account's own."""
+    name = account_of(account) if account else ""
 
     async def work(store: Store, configured: Settings) -> None:
-        ref = keyring_of(configured).pseudonym("account", canonical_id(account)) if account else ""
-        seq, shown = after, 0
+        ref = keyring_of(configured).pseudonym("account", name) if name else ""
+        last, _ = await store.head()
+        seq = (0 if call or ref else max(0, last - limit)) if after is None else after
+        shown = 0
         while shown < limit and (page := await store.entries(after=seq, limit=ENTRIES_PER_PAGE)):
             seq = page[-1].seq
-            for linked in page:
-                entry = linked.entry
-                if shown >= limit or (call and entry.call != call) or (ref and entry.account != ref):
-                    continue
-                facts = " ".join(f"{name}={value}" for name, value in entry.detail)
-                line = f"{linked.seq} {moment(entry.at_ms)} {entry.event} {entry.reason} {entry.call} {entry.account} {facts}"
-                out.print(" ".join(line.split()), markup=False, soft_wrap=True)
-                shown += 1
+            wanted = [one for one in page if call in ("", one.entry.call) and ref in ("", one.entry.account)]
+            for linked in wanted[: limit - shown]:
+                out.print(written(linked))
+            shown += len(wanted)
 
-    try:
-        in_store(config, work)
-    except ValueError as error:
-        fail(str(error))
+    in_store(config, work, settings.KEYS if name else NO_KEYS)
+
+
+def written(linked: chain.Linked) -> str:
+    """One entry of the record in a line."""
+    entry = linked.entry
+    facts = (f"{name}={value}" for name, value in entry.detail)
+    words = (
+        str(linked.seq),
+        moment(entry.at_ms),
+        entry.event,
+        entry.reason,
+        entry.call,
+        entry.account,
+        *facts,
+    )
+    line = " ".join(word for word in words if word)
+    return "".join(sign if sign.isprintable() else "?" for sign in line)  # no line or colour of its own making
 
 
 def main() -> None:

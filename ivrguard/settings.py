@@ -35,7 +35,7 @@ TOKEN_CHARS_MIN = 16
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SEPARATORS = re.compile(r"[;,\s]+")
 _KEY_ID = re.compile("[A-Za-z0-9_-]{1,32}")
-_FLAT = "only lines of the form `key: value` are read here; write it so"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class SettingsFault(Fault):
@@ -386,29 +386,19 @@ def _read(path: Path) -> tuple[str, str]:
 
 
 def _from_file(path: Path) -> Iterator[_Reading]:
-    """The flat YAML file, its values as they stand there: PyYAML is used up to its events and no further."""
+    """The flat YAML file, its values as they stand there."""
     text, fault = _read(path)
     if fault and fault != "is empty":
         yield "", str(path), "", fault
         return
     try:
-        nodes = [one for one in yaml.parse(text, Loader=yaml.SafeLoader) if isinstance(one, yaml.NodeEvent)]
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        yield "", place, "", "this is not YAML; look at quotes, colons and indentation"
-        return
-    if nodes and not isinstance(nodes[0], yaml.MappingStartEvent):
-        yield "", str(path), "", _FLAT
+        words = list(_words(text))
+    except _NotFlatError as error:
+        yield "", f"{path}:{error.line}", "", error.why
         return
     seen: dict[str, str] = {}
-    for key, value in zip(nodes[1::2], nodes[2::2], strict=False):
-        mark = key.start_mark
-        place = f"{path}:{mark.line + 1 if mark else 1}"
-        name, said = _word(key), _word(value)
-        if name is None or said is None:
-            yield "", place, "", _FLAT
-            return
+    for (name, line), (said, _) in zip(words[::2], words[1::2], strict=True):
+        place = f"{path}:{line}"
         before, seen[name] = seen.get(name), place
         if before is not None:
             yield "", place, "", f"'{name}' stands twice, first at {before}; take one out"
@@ -425,13 +415,41 @@ def _from_file(path: Path) -> Iterator[_Reading]:
             yield name, f"{place}: {name}", said, "" if said else "there is nothing behind it"
 
 
-def _word(node: yaml.NodeEvent) -> str | None:
-    """What stands there, as it stands there; None for anything but a plain or quoted text."""
-    if isinstance(node, yaml.ScalarEvent) and node.anchor is None and node.tag is None:
-        return str(node.value)
-    return None
+class _NotFlatError(Exception):
+    """The file has something else than lines of `key: value`: where, and why it cannot be read."""
+
+    def __init__(self, line: int, why: str) -> None:
+        super().__init__(line, why)
+        self.line = line
+        self.why = why
+
+
+def _words(text: str) -> Iterator[tuple[str, int]]:
+    """
+    Keys and values in turn, each with its line. PyYAML is used up to its events and no further.
+
+    Stops at the first thing that is no word: nested brackets without end cost PyYAML time without end.
+    """
+    in_mapping = False
+    try:
+        for event in yaml.parse(text, Loader=_LOADER):
+            if not isinstance(event, yaml.NodeEvent):
+                continue
+            mark = event.start_mark
+            assert mark is not None, "PyYAML gives every event a place"
+            if in_mapping and isinstance(event, yaml.ScalarEvent) and event.anchor is event.tag is None:
+                yield str(event.value), mark.line + 1
+            elif in_mapping or not isinstance(event, yaml.MappingStartEvent):
+                raise _NotFlatError(
+                    mark.line + 1, "only lines of the form `key: value` are read; write it so"
+                )
+            in_mapping = True
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        why = "this is not YAML; look at quotes, colons and indentation"
+        raise _NotFlatError(mark.line + 1 if mark else 1, why) from None
 
 
 def _did_you_mean(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=1)
+    close = get_close_matches(name, known, n=1, cutoff=0.7)
     return f"; did you mean '{close[0]}'?" if close else "; take it out"

@@ -302,21 +302,22 @@ def test_one_key_for_two_uses_is_none(name):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("port", ": only lines of the form `key: value` are read here"),
-        ("- port", ": only lines of the form"),
+        ("port", ":1: only lines of the form `key: value` are read"),
+        ("- port", ":1: only lines of the form"),
         ("port: [80]", ":1: only lines of the form"),
         ("host: a\nport: {a: b}", ":2: only lines of the form"),
         ("port: &a 80", ":1: only lines of the form"),
         ("port: !!int 80", ":1: only lines of the form"),
         ("a: *b", ":1: only lines of the form"),
         ("? [a]\n: b", ":1: only lines of the form"),
-        ("port: 80\n---\nport: 81", ":2: only lines of the form"),
-        ("port: 'x", ":2: this is not YAML"),
+        ("port: 80\n---\nport: 81", ":3: only lines of the form"),
+        ("port: 'x", ":1: this is not YAML"),
         ("port: 80\n  host: x", ":2: this is not YAML"),
-        ("port: \x07", ": this is not YAML"),
+        ("port: \x07", ":1: this is not YAML"),
         (b"\xff", ": is not UTF-8; save it as UTF-8"),
         ("#" * (FILE_BYTES_MAX + 1), ": is larger than 64 kB; is it the right file?"),
-        ("[" * 60_000, ":1: "),
+        ("[" * 60_000, ":1: only lines of the form"),
+        ("a: " + "[" * 60_000, ":1: only lines of the form"),
     ],
 )  # fmt: skip
 def test_the_file_is_flat(file, text, expected):
@@ -395,10 +396,13 @@ def test_no_fault_shows_a_secret(name, around):
 def test_any_text_is_a_secret_or_a_fault_without_it(text, name):
     """Never another exception, never a part of the text that is long enough to help."""
     text = f"{CANARY}{text}"
+    said = ""
     try:
         load(GOOD | {variable(name): text}, None)
     except SettingsFault as fault:
-        assert "Canary" not in str(fault)
+        said = str(fault)
+
+    assert "Canary" not in said
 
 
 @given(data=st.binary(max_size=80) | st.text("apeortsh: \n'\"[]{}&*!#-8", max_size=60).map(str.encode))
@@ -406,10 +410,13 @@ def test_any_file_is_settings_or_faults(tmp_path_factory, data):
     """Never another exception."""
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_bytes(data)
+    said: tuple[str, ...] = ()
     try:
         load(GOOD, path)
     except SettingsFault as fault:
-        assert all(line.startswith(str(path)) for line in fault.lines)
+        said = fault.lines
+
+    assert [line for line in said if not line.startswith(str(path))] == []
 
 
 def test_secrets_are_what_is_marked_as_such():

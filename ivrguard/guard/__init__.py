@@ -14,18 +14,31 @@ The laws of this package:
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from ivrguard import log
 from ivrguard.core import call as calls
-from ivrguard.core.audit import Entry
 from ivrguard.core.call import Call
 from ivrguard.core.errors import Fault, StoreFault, UpstreamFault
+from ivrguard.core.flow import Flow
 from ivrguard.core.handoff import Desk
 from ivrguard.guard import books
 from ivrguard.guard import desk as desks
 from ivrguard.guard.background import Background
-from ivrguard.guard.webhook import Answer, Conflict, Hook, Webhook, incoming, meant, neutral, words
+from ivrguard.guard.webhook import (
+    REDIRECTS_MAX,
+    Answer,
+    Conflict,
+    Hook,
+    Webhook,
+    ended,
+    incoming,
+    led_on,
+    meant,
+    neutral,
+    words,
+)
 from ivrguard.guard.world import Flows, Mounted, World
 from ivrguard.ports import Change, Put, Reply, Request
 from ivrguard.telephony import document, twiml
@@ -47,12 +60,29 @@ WAIT_S = 10
 logger = log.get()
 
 
+def told(fault: Refused | Fault) -> str:
+    """Tell the operator what went wrong; the outcome to count it under."""
+    if isinstance(fault, Refused):
+        logger.error("document_refused", reason=fault.reason, detail=fault.detail)
+        return "upstream_refused"
+    logger.error("fault", reason=fault.reason, detail=str(fault))
+    return f"fault_{fault.reason}"
+
+
 @dataclass(slots=True)
 class _Line:
     """The lock of one call on this node, and how many hold or want it."""
 
     lock: asyncio.Lock
     users: int = 0
+
+
+def _known_to(flow: Flow, call: Call) -> bool:
+    """Whether the flow has what this call's question is about: it may have begun with another version."""
+    factors = {call.question.factor} - {""} if call.question is not None else set()
+    demands = call.pending.demands if call.pending is not None else ()
+    levels = {level for demand in demands for level in (demand.require, demand.reverify) if level is not None}
+    return factors <= flow.factors.keys() and levels <= flow.levels.keys()
 
 
 class Guard:
@@ -74,12 +104,8 @@ class Guard:
         try:
             async with self._line(hook.delivery.call_sid):
                 return await self._voice(hook)
-        except Refused as refused:
-            logger.error("document_refused", reason=refused.reason, detail=refused.detail)
-            return Answer(self.apology(hook.delivery, hook.target), "upstream_refused")
-        except Fault as fault:
-            logger.error("fault", reason=fault.reason, detail=str(fault))
-            return Answer(self.apology(hook.delivery, hook.target), f"fault_{fault.reason}")
+        except (Refused, Fault) as fault:
+            return Answer(self.apology(hook.delivery, hook.target), told(fault))
 
     def apology(self, delivery: Delivery | None, target: str) -> bytes:
         """
@@ -129,6 +155,13 @@ class Guard:
             return Answer(words(mounted, "refused"), "not_the_callers_leg")
         if stored is None and hook.nonce is not None:
             return Answer(neutral(), "stale")
+        if hook.nonce is not None and not _known_to(mounted.flow, call):
+            logger.error(
+                "flow_changed",
+                flow=call.flow,
+                hint="its factors or levels changed while this call asked for one",
+            )
+            return Answer(words(mounted, "unavailable"), "flow_changed")
         inward = None if hook.nonce is not None else mounted.links.inward(hook.target)
         if inward is not None and inward.kind is Kind.Q:
             return await self._pass_on(hook, mounted, call, inward)
@@ -190,8 +223,7 @@ class Guard:
             call = await self.world.store.read(books.call_key(leg.call))
             mounted = self.world.flows.of(call) if call is not None else None
         except Fault as fault:
-            logger.error("fault", reason=fault.reason, detail=str(fault))
-            return Answer(twiml.response(), f"fault_{fault.reason}")
+            return Answer(twiml.response(), told(fault))
         if mounted is None or code is None:
             return Answer(twiml.response(), "stale")
         flow = mounted.flow
@@ -225,10 +257,8 @@ class Guard:
             if call is not None and mounted is not None and inward is not None and inward.kind is Kind.W:
                 return await self._pass_on(hook, mounted, call, inward)
             logger.error("not_the_callees_leg", reason="parent" if call is None else "link")
-        except Refused as refused:
-            logger.error("document_refused", reason=refused.reason, detail=refused.detail)
-        except Fault as fault:
-            logger.error("fault", reason=fault.reason, detail=str(fault))
+        except (Refused, Fault) as fault:
+            return Answer(twiml.response(), told(fault))
         return Answer(twiml.response(), "callee_refused")
 
     async def _pass_on(self, hook: Hook, mounted: Mounted, call: Call, inward: Inward) -> Answer:
@@ -236,20 +266,26 @@ class Guard:
         A document for other ears (wait music, a whisper): rewritten like any, and without transfers.
 
         Nobody can be asked anything there, and what it redirects to comes here as well. So the call (a whisper's:
-        the one that it belongs to) must hold already what the path needs.
+        the one that it belongs to) must hold already what each path needs. Its links are of the call's turn as it
+        is now: the same key pressed twice in a long wait is pressed twice.
         """
         webhook = Webhook(self.world, self._background, hook, mounted, call, inward=inward, new=False)
-        if not webhook.holds(inward):
-            raise Refused("link.level", inward.path)
-        reply = await self._fetch(incoming(hook, inward))
-        read = document.read(reply.body, reply.content_type, reply.url)
-        written = read.write(mounted.links, turn=inward.turn or 0, leg=inward.kind)
-        return Answer(written, "passed_on")
+        there, request = inward, incoming(hook, inward)
+        for _ in range(REDIRECTS_MAX + 1):
+            if not webhook.holds(there, request):
+                raise Refused("link.level", there.path)
+            reply = await self._fetch(request)
+            if reply.location is None:
+                read = document.read(reply.body, reply.content_type, reply.url)
+                return Answer(read.write(mounted.links, turn=call.turn, leg=inward.kind), "passed_on")
+            there, request = led_on(mounted.links, request, reply)
+        raise UpstreamFault(f"the IVR redirected more than {REDIRECTS_MAX} times")
 
     async def _fetch(self, request: Request) -> Reply:
+        """A document or a redirect; everything else that the IVR may answer is a fault."""
         reply = await self.world.ivr.fetch(request, assertion="", cookies="", deadline_s=PASS_DEADLINE_S)
-        if not 200 <= reply.status < 300:
-            raise UpstreamFault(f"the IVR answered {reply.status}")
+        if reply.location is None and not 200 <= reply.status < 300:
+            raise UpstreamFault(f"the IVR answered {reply.status} to {urlsplit(request.url).path}")
         return reply
 
     async def notice(self, target: str, request: Request) -> None:
@@ -277,20 +313,23 @@ class Guard:
         return None
 
     async def status(self, delivery: Delivery) -> None:
-        """The call's own status callback: a call that is over has no tokens any more."""
+        """The call's own status callback: a call that is over has no tokens any more. A failure is logged."""
         if not delivery.over:
             return
         key, now = books.call_key(delivery.call_sid), self.world.clock()
 
         def change(values: books.Values) -> Change[None]:
             call = values[key]
-            if not isinstance(call, Call) or call.ended_ms is not None:
+            if not isinstance(call, Call) or call.account_sid != delivery.account_sid:
                 return Change(None)
-            over = replace(call, ended_ms=now)
-            entry = Entry(now, "session_ended", call.sid, call.ref, delivery.call_status)
-            return Change(None, (Put(key, over, now + books.CALL_KEPT_S * 1000, call.began_ms),), (entry,))
+            over, entries = ended(call, delivery, now)
+            puts = (Put(key, over, now + books.CALL_KEPT_S * 1000, call.began_ms),) if entries else ()
+            return Change(None, puts, entries)
 
-        await self.world.store.amend([key], change)
+        try:
+            await self.world.store.amend([key], change)
+        except Fault as fault:
+            told(fault)
 
     # ── the agent's desk ─────────────────────────────────────────────────────────────────────────────────
 

@@ -19,6 +19,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from ivrguard import log
 from ivrguard.core import call as calls
 from ivrguard.core.assurance import Freshness, amr, reached
+from ivrguard.core.audit import Entry
 from ivrguard.core.call import Call, Event, Step
 from ivrguard.core.errors import Busy, Fault, NotifyFault, UpstreamFault
 from ivrguard.core.flow import Flow
@@ -29,7 +30,7 @@ from ivrguard.guard.world import Mounted, World
 from ivrguard.ports import Challenge, Change, Key, Put, Reply, Request, Right
 from ivrguard.telephony import document, twiml
 from ivrguard.telephony.delivery import Delivery
-from ivrguard.telephony.links import Inward, Kind
+from ivrguard.telephony.links import Inward, Kind, Links
 
 ROUNDS_MAX = 20
 """Turns in one webhook: three, the IVR's redirects, and what it may ask for; more is a circle."""
@@ -43,7 +44,9 @@ ASSERTION_VALID_S = 60
 HOLD_S = 2
 GATHER_TIMEOUT_S = 8
 INSUFFICIENT = "insufficient_user_authentication"
-PARAMETER = re.compile(r'([a-z_]+)="([^"\\]*)"')
+PARAMETER = re.compile(r"""([A-Za-z_]+)\s*=\s*(?:"([^"\\]*)"|([!#$%&'*+.^`|~\w-]+))""", re.ASCII)
+"""A parameter of a challenge: its value is quoted or a token, and a reader takes both (RFC 9110, 11.2)."""
+MAX_AGE_DIGITS = 9
 FORM = "application/x-www-form-urlencoded"
 
 _ABOUT_THE_CALL = re.compile(
@@ -118,6 +121,23 @@ def meant(inward: Inward, request: Request) -> Request:
     return replace(request, method=inward.method or request.method, url=inward.url)
 
 
+def led_on(links: Links, request: Request, reply: Reply) -> tuple[Inward, Request]:
+    """
+    Where a redirect of the IVR leads, as a request of its own.
+
+    301, 302, 303 make it a GET without what the caller did
+    (https://www.twilio.com/docs/usage/troubleshooting/debugging-your-application). Raises `Refused` for an origin
+    that is not listed.
+    """
+    url = urljoin(reply.url, reply.location or "")
+    parts = urlsplit(links.outward(url, kind=Kind.T, method="GET", turn=0))
+    inward = links.inward(f"{parts.path}?{parts.query}")
+    if reply.status in {307, 308}:
+        return inward, replace(request, url=inward.url)
+    kept = tuple(one for one in request.params if _ABOUT_THE_CALL.fullmatch(one[0]))
+    return inward, Request("GET", inward.url, kept, urlencode(kept).encode(), headers=request.headers)
+
+
 def _parted(url: str) -> tuple[str, bytes]:
     """The URL that was asked by GET, and the parameters that the provider put behind its query."""
     start, _, query = url.partition("?")
@@ -126,6 +146,14 @@ def _parted(url: str) -> tuple[str, bytes]:
     own = next((n for n, name in enumerate(names) if _ABOUT_THE_CALL.fullmatch(name)), len(pieces))
     mark = "?" if own else ""
     return f"{start}{mark}{'&'.join(pieces[:own])}", "&".join(pieces[own:]).encode()
+
+
+def ended(call: Call, delivery: Delivery, now_ms: int) -> tuple[Call, tuple[Entry, ...]]:
+    """The call, over if the delivery says so, and the record of that: the first one to say it makes it."""
+    if not delivery.over or call.ended_ms is not None:
+        return call, ()
+    entry = Entry(now_ms, "session_ended", call.sid, call.ref, delivery.call_status)
+    return replace(call, ended_ms=now_ms), (entry,)
 
 
 class Webhook:
@@ -230,9 +258,9 @@ class Webhook:
         minute = local.hour * 60 + local.minute
         return Visit(path, method, self._call.dialled, local.weekday(), minute, digits, transfer)
 
-    def holds(self, inward: Inward) -> bool:
-        """Whether the call holds now what this path needs, with no question asked."""
-        visit = self._visit(inward.path, inward.method or self._hook.method, self._hook.delivery.digits)
+    def holds(self, inward: Inward, request: Request) -> bool:
+        """Whether the call holds now what this request needs, with no question asked."""
+        visit = self._visit(inward.path, request.method, dict(request.params).get("Digits"))
         demand, _ = decide(self._flow.rules, self._flow.default, visit)
         return calls.missing(self._flow, self._call, demand, 0, self._world.clock()) == ()
 
@@ -254,13 +282,13 @@ class Webhook:
             if take:
                 turn = self._inward.turn if self._inward is not None else base.turn
                 base = calls.remember(base, self._hook.fingerprint, turn, self._world.node, now)
-            if self._hook.delivery.over and base.ended_ms is None:
-                base = replace(base, ended_ms=now)
+            base, over = ended(base, self._hook.delivery, now)
             if self._cookies is not None:
                 base = replace(base, cookies=self._cookies)
             before = books.books_of(self._flow, self._prospect(base, event), values)
             step = calls.step(self._flow, base, before, event, now)
             answer = document_ if document_ is not None else self._rendered(step)
+            step = replace(step, entries=(*over, *step.entries))
             return self._change(step, before, answer, values, now)
 
         result = await self._world.store.amend(keys, change)
@@ -370,24 +398,11 @@ class Webhook:
         return calls.Replied(self._cut(read, 0)), read
 
     def _redirected(self, request: Request, reply: Reply) -> Event:
-        """
-        A redirect is a new request. 301, 302, 303 make it a GET without what the caller did
-        (https://www.twilio.com/docs/usage/troubleshooting/debugging-your-application).
-        """
+        """A redirect is a new request, to the rules as well."""
         self._hops += 1
         if self._hops > REDIRECTS_MAX:
             raise UpstreamFault(f"the IVR redirected {self._hops} times; {REDIRECTS_MAX} are followed")
-        url = urljoin(reply.url, reply.location or "")
-        links = self._mounted.links
-        outward = links.outward(url, kind=Kind.T, method="GET", turn=self._call.turn)
-        parts = urlsplit(outward)
-        inward = links.inward(f"{parts.path}?{parts.query}")
-        if reply.status in {307, 308}:
-            self._request = replace(request, url=inward.url)
-        else:
-            kept = tuple(one for one in request.params if _ABOUT_THE_CALL.fullmatch(one[0]))
-            form = urlencode(kept).encode()
-            self._request = Request("GET", inward.url, kept, form, headers=request.headers)
+        inward, self._request = led_on(self._mounted.links, request, reply)
         visit = self._visit(inward.path, self._request.method, dict(self._request.params).get("Digits"))
         return calls.Arrived(visit, self._seal_request(self._request), self._world.nonce())
 
@@ -468,6 +483,8 @@ class Webhook:
         if step.warn:
             self._background.start(self._warn())
         if not isinstance(move, calls.Ask) or move.send is None or not move.for_real:
+            return Answer(answer, outcome)
+        if step.call.ended_ms is not None:  # nobody is there any more to key it
             return Answer(answer, outcome)
         if not step.call.proofs:  # nobody may learn from the time it takes whether there was a message
             self._background.start(self._send_code(move.send))
@@ -555,9 +572,9 @@ def asked_for_more(reply: Reply) -> tuple[tuple[str, ...], int | None] | None:
     if reply.status != 401 or not reply.challenge:
         return None
     scheme, _, rest = reply.challenge.strip().partition(" ")
-    found = dict(PARAMETER.findall(rest))
+    found = {name.lower(): quoted or token for name, quoted, token in PARAMETER.findall(rest)}
     if scheme.lower() != "bearer" or found.get("error") != INSUFFICIENT:
         return None
     max_age = found.get("max_age", "")
-    whole = max_age.isascii() and max_age.isdigit()
+    whole = max_age.isascii() and max_age.isdigit() and len(max_age) <= MAX_AGE_DIGITS
     return tuple(found.get("acr_values", "").split()), int(max_age) if whole else None

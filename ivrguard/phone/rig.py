@@ -28,6 +28,8 @@ ACCOUNT_SID = "AC" + "5e" * 16
 AUTH_TOKEN = "the-pretend-twilio-signs-with-this"  # noqa: S105 -- of a pretend account
 SMS_FROM = "+18005550199"
 ATTESTED = "TN-Validation-Passed-A"
+ANY_NUMBER = "+18005550100"
+"""What is dialled when a flow answers every number ("*")."""
 
 
 class Clock:
@@ -73,7 +75,7 @@ class Rig:
 
     def call(self, from_: str = "+15551230001", *, attested: bool = False, to: str | None = None) -> Line:
         """A call that has not begun."""
-        number = to or self.flow.numbers[0]
+        number = to or dialled(self.flow)[0]
         return self.exchange.call(from_, number, stir_verstat=ATTESTED if attested else None)
 
     async def enrol(self, account: Account, *, pin: str | None = None) -> Account:
@@ -81,7 +83,8 @@ class Rig:
         if pin is not None:
             credential = await self.server.pins.enrol(pin)
             account = replace(account, credentials=(credential, *account.credentials))
-        assert await self.server.directory.add(account, now_ms=self.clock(), by="rig")
+        added = await self.server.directory.add(account, now_ms=self.clock(), by="rig")
+        assert added, "there is such an account already"
         return account
 
     async def desk(self, name: str, *queues: str) -> str:
@@ -100,6 +103,11 @@ class Rig:
         async with self.session.post(url, json=body, headers=headers) as response:
             answered: dict[str, object] = await response.json()
             return response.status, answered
+
+
+def dialled(flow: Flow) -> tuple[str, ...]:
+    """The numbers that can be dialled to get to a flow."""
+    return tuple(ANY_NUMBER if number == "*" else number for number in flow.numbers)
 
 
 async def listen(app: web.Application, stack: AsyncExitStack) -> str:
@@ -154,7 +162,7 @@ async def rig(
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         guard_url = f"http://127.0.0.1:{server.port}"
         exchange = Exchange(session, ACCOUNT_SID, AUTH_TOKEN, routes={PUBLIC_URL: guard_url})
-        for number in flow.numbers:
+        for number in dialled(flow):
             exchange.number(
                 number,
                 f"{PUBLIC_URL}/",

@@ -1,64 +1,59 @@
-"""What a caller hears and does, as lines of text: for the demo and for the telephone in the terminal."""
+"""
+What a call looks like in a terminal: for the demo, and for the telephone that a person plays.
+
+1. What is heard is told in the words of `heard.describe`, a line each, in order; what makes no sound is left out.
+2. Words are printed as they came, whoever's flow they are from: no markup, no names of emoji (`:100:` stands in
+   the place of a fault, too), and no line is broken: a terminal wraps softly, a pipe gets it whole.
+"""
+
+from typing import IO
+
+from rich.console import Console
+from rich.text import Text
 
 from ivrguard.phone.exchange import Line
-from ivrguard.phone.heard import (
-    Asked,
-    Bridged,
-    Connected,
-    Dialled,
-    Event,
-    Failed,
-    HungUp,
-    Paused,
-    Played,
-    Queued,
-    Recorded,
-    Recording,
-    Referred,
-    Said,
-    Warned,
-)
+from ivrguard.phone.heard import Asked, HungUp, Paused, describe
+from ivrguard.phone.messages import Messages
 
 
-def told(event: Event) -> str | None:
-    """One thing heard, in a line; None for what makes no sound."""
-    match event:
-        case Said(text):
-            return text
-        case Played(url):
-            return f"♪ {url}"
-        case Dialled(targets, status):
-            names = ", ".join(f"{target.kind} {target.name}" for target in targets)
-            return f"☎ {names}: {status}"
-        case Bridged(agent):
-            return f"☎ talking to {agent}"
-        case Queued(name, workflow):
-            return f"☎ waiting in {workflow or name}"
-        case Referred(target):
-            return f"☎ handed over to {target}"
-        case Connected(noun):
-            return f"☎ connected to {noun}"
-        case Recorded() | Recording():
-            return "● recording"
-        case Failed(code):
-            return f"✗ an application error has occurred ({code})"
-        case HungUp(by):
-            return None if by == "caller" else "✗ the other end hung up"
-        case Warned(code, about):
-            return f"(Twilio warns, {code}: {about})"
-        case Asked() | Paused():
-            return None
+def console(*, stderr: bool = False, file: IO[str] | None = None) -> Console:
+    """A console that keeps law 2. `file`: instead of standard output or error."""
+    return Console(stderr=stderr, file=file, highlight=False, emoji=False, markup=False, soft_wrap=True)
 
 
 class Screen:
-    """Follows one line and gives what is new on it."""
+    """Follows one line and the text messages of its carrier, and prints what is new on both."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, out: Console, line: Line, carrier: Messages) -> None:
+        self.heard: list[str] = []
+        self._out = out
         self._line = line
-        self._shown = 0
+        self._carrier = carrier
+        self._events = 0
+        self._texts = len(carrier.sent)
 
-    def news(self) -> list[str]:
-        """What was heard since the last time, a line each."""
-        heard = self._line.heard[self._shown :]
-        self._shown = len(self._line.heard)
-        return [text for event in heard if (text := told(event)) is not None]
+    def show(self) -> str:
+        """Print what came since the last time; what of it was heard on the line, as one text."""
+        events = self._line.heard[self._events :]
+        texts = self._carrier.sent[self._texts :]
+        self._events += len(events)
+        self._texts += len(texts)
+        news = [describe(event) for event in events if not _is_unheard(event)]
+        for heard in news:
+            self.print("◂", heard, "cyan")
+        for text in texts:
+            self.print(f"✉ to {text.to}:", text.body, "magenta")
+        self.heard += news
+        return " ".join(news)
+
+    def keyed(self, keys: str, why: str = "") -> None:
+        """Print what the caller keyed, and why."""
+        self.print("▸", f"{keys}  ({why})" if why else keys, "yellow")
+
+    def print(self, mark: str, text: str, style: str) -> None:
+        """One line behind a mark in that style."""
+        self._out.print(Text.assemble("   ", (mark, style), " ", text))
+
+
+def _is_unheard(event: object) -> bool:
+    return isinstance(event, Asked | Paused) or event == HungUp("caller")

@@ -24,7 +24,6 @@ import aiohttp
 from aiohttp import hdrs, web
 
 from ivrguard import log
-from ivrguard.core.errors import Fault
 from ivrguard.guard import Answer, Guard, Hook
 from ivrguard.ports import Request
 from ivrguard.telephony import delivery, links, twiml
@@ -147,9 +146,6 @@ class Voice:
         except TimeoutError:
             self._metrics.webhooks.labels("deadline").inc()
             logger.error("deadline", hint="the IVR, the store and the hash pool together took too long")
-        except Fault as fault:
-            self._metrics.webhooks.labels(f"fault_{fault.reason}").inc()
-            logger.error("fault", reason=fault.reason, detail=str(fault))
         except Exception:
             # A bug of ours: the caller still hears something, nothing was let through, the log has the place.
             self._metrics.webhooks.labels("bug").inc()
@@ -265,8 +261,7 @@ class Voice:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # The status is out already: only a broken connection can tell that this is not all of it.
             logger.error("media_lost", reason=type(error).__name__, size_bytes=sent)
-            if request.transport is not None:
-                request.transport.abort()
+            request.protocol.force_close()
         return response
 
     def _read(self, signed: Signed) -> Delivery:
