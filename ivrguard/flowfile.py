@@ -12,7 +12,7 @@ Flow files: YAML with places -> core.flow.
 
 The format is described for admins in flows/README.md. PyYAML is used up to its events and no further: its
 own constructor makes False of `no` and keeps the last of two equal keys without a word
-(https://pyyaml.org/wiki/PyYAMLDocumentation; https://yaml.org/spec/1.1/#id864510).
+(https://pyyaml.org/wiki/PyYAMLDocumentation, https://yaml.org/type/bool.html).
 """
 
 import hashlib

@@ -264,6 +264,10 @@ def test_doubts_are_told_when_there_is_no_other_fault_of_reading():
         ({"factors": "factors: {pin: {kind: pn}, code: {kind: sms_code}}"}, ["factors.pin.kind"]),
         ({"factors": "factors: {pin: {digits: 8}, code: {kind: sms_code}}"}, ["factors.pin.kind"]),
         ({"factors": "factors: {pin: 8, code: {kind: sms_code}}"}, ["factors.pin"]),
+        (
+            {"factors": "factors: {code: {kind: sms}, pin: {kind: pin, digits: 8}}"},
+            ["factors.code.kind"],
+        ),
         # a level that cannot be read is a level
         ({"levels": "levels: {one: pin, two: {al: [pin, code]}}"}, ["levels.two.al"]),
         ({"levels": "levels: {one: [pin], two: {all: [pin, code]}}"}, ["levels.one"]),

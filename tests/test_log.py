@@ -353,7 +353,9 @@ def test_an_exception_that_is_none(written, exc_info):
     assert written.only() == {}
 
 
-@pytest.mark.parametrize("form", [lambda error: error, lambda error: (type(error), error, None)])
+@pytest.mark.parametrize(
+    "form", [lambda error: error, lambda error: (type(error), error, None)], ids=["itself", "triple"]
+)
 def test_an_exception_that_is_handed_over(written, form):
     """In each of the forms that logging knows."""
     log.get().error("x", exc_info=form(KeyError("12345678")))
@@ -388,7 +390,8 @@ def test_a_library_message_without_a_template_is_left_out(written, message):
 
 def test_a_library_template_that_is_no_text_is_left_out(written):
     """Whatever was handed over as one."""
-    logging.getLogger("lib").error(ValueError("Jane"), "x")
+    record = logging.LogRecord("lib", logging.ERROR, "f.py", 1, ValueError("Jane"), ("x",), None)
+    logging.root.handlers[0].emit(record)
 
     assert set(written.only()) == {"logger", "at"}
 
@@ -434,7 +437,7 @@ def test_a_canary_in_any_field_never_comes_out(written, canary):
     for error in (ValueError(canary), UpstreamFault(canary), ExceptionGroup(canary, [OSError(canary)])):
         logger.error("x", exc_info=error)
     logging.getLogger("lib").error("got %s", canary)
-    logging.getLogger("lib").error("got " + canary)
+    logging.getLogger("lib").error(f"got {canary}")  # noqa: G004 -- as libraries do
     logging.getLogger(canary).error("got %s", 1)
 
     assert canary not in written.text

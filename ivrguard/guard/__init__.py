@@ -298,7 +298,9 @@ class Guard:
             for mounted in self.world.flows.all():
                 inward = mounted.links.inward_or_none(target)
                 if inward is not None and inward.kind is Kind.S:
-                    await self._fetch(meant(inward, request))
+                    reply = await self._fetch(meant(inward, request))
+                    if reply.location is not None:
+                        raise UpstreamFault("the IVR redirects a notice; name the URL that takes it")
                     return
             logger.error("notice_refused", reason="link.mac")
         except Fault as fault:

@@ -82,17 +82,25 @@ class Parts:
 
 
 def mount(flow: Flow, parts: Parts) -> Mounted:
-    """A flow with its links and its zone. Raises `ValueError` for an unknown time zone or an unusable URL."""
+    """A flow with its links and its zone. Raises `ValueError` for an unusable URL, `KeyError` for an unknown zone."""
     key = parts.keyring.derive("links", "mac")
     links = Links(parts.public_url, flow.upstream.url, flow.upstream.also, key)
     return Mounted(flow, links, ZoneInfo(flow.timezone))
 
 
 class Server:
-    """Both ports of one process."""
+    """
+    Both ports of one process.
+
+    Raises `ValueError` for parts that cannot work: see `mount`; and without any token to sign with for the IVR.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        every = (token for tokens in parts.tokens.values() for token in tokens)
+        self._usual_token = parts.upstream_token or next(every, "")
+        if not self._usual_token:
+            raise ValueError("no account has an auth token: give `upstream_token`, which your IVR checks with")
         self.metrics = Metrics()
         self.pins = PinJudge(parts.keyring.peppers, threads=parts.hash_threads)
         codes = SmsCodeJudge(parts.keyring)
@@ -120,11 +128,9 @@ class Server:
         self.ops_port = parts.ops_port
 
     def _token_for(self, account_sid: str | None) -> str:
-        """The token to sign with for the IVR."""
-        if self._parts.upstream_token is not None:
-            return self._parts.upstream_token
-        tokens = self._parts.tokens.get(account_sid or "") or next(iter(self._parts.tokens.values()))
-        return tokens[0]
+        """The token to sign with for the IVR: its own, else the account's first, else the first there is."""
+        own = () if self._parts.upstream_token else self._parts.tokens.get(account_sid or "", ())
+        return own[0] if own else self._usual_token
 
     def app(self) -> web.Application:
         """The first port: webhooks, desks, public keys."""

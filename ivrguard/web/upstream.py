@@ -37,7 +37,6 @@ MEDIA_BYTES_MAX = 32 * 1024 * 1024
 MEDIA_CHUNK_BYTES = 64 * 1024
 MEDIA_DEADLINE_S = 60
 COOKIES_MAX = 50
-COOKIE_BYTES_MAX = 8 * 1024
 
 STANDS_IN_A_QUERY = "!$%&'()*+,/:;=?@"
 """What need not be escaped there besides letters, digits and `-._~` (RFC 3986, 3.4); `%` begins an escape."""
@@ -208,7 +207,7 @@ class _Jar:
         """Keep what a response sets, for the very host that set it; no `Max-Age` or an empty value takes it away."""
         for header in headers:
             try:
-                parsed = SimpleCookie(header[:COOKIE_BYTES_MAX])
+                parsed = SimpleCookie(header)
             except CookieError:
                 continue
             for name, morsel in parsed.items():

@@ -6,7 +6,7 @@ list, and a caller is a `Line`: he posts what the provider would post, and reads
 import asyncio
 import hashlib
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import pyotp
 import pytest
+import structlog
 
 from ivrguard import flowfile
 from ivrguard.core.assurance import Kind
@@ -246,7 +247,7 @@ class Centre:
 
     def app_code(self, *, steps: int = 0) -> str:
         """What the authenticator app of `APP_ACCOUNT` shows now."""
-        return pyotp.TOTP(APP_SECRET).at(self.clock() // 1000, steps)
+        return pyotp.TOTP(APP_SECRET).at(self.clock() // 1000 + 30 * steps)
 
 
 @dataclass
@@ -432,3 +433,10 @@ def page() -> Callable[..., Reply]:
 @pytest.fixture
 def crash() -> type[Exception]:
     return Crash
+
+
+@pytest.fixture
+def logged() -> Iterator[list[MutableMapping[str, object]]]:
+    """What is logged meanwhile."""
+    with structlog.testing.capture_logs() as lines:
+        yield lines

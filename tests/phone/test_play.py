@@ -1,5 +1,6 @@
 """A telephone in the terminal, on real pipes and a real terminal."""
 
+import asyncio
 import os
 import threading
 from contextlib import contextmanager
@@ -34,10 +35,15 @@ def piped(text):
     os.write(into, text.encode())
     os.close(into)
     yield out
+    hung_up()
+    os.close(out)
+
+
+def hung_up():
+    """Wait for the threads that read what is typed."""
     for thread in threading.enumerate():
         if thread.name == "keyboard":
             thread.join()
-    os.close(out)
 
 
 async def talk(flow, text, caller=OWN_NUMBER, attested=True):
@@ -129,29 +135,18 @@ async def test_at_a_terminal_keys_are_asked_for(flow):
     assert "▸" not in printed.getvalue()
 
 
-async def test_who_types_on_after_the_call_disturbs_nobody(flow, monkeypatch):
+def test_who_types_on_after_the_call_disturbs_nobody():
     """The call is over and its loop is gone; the thread that waits for a line ends without a word."""
-    threads = []
-    monkeypatch.setattr(play.threading, "Thread", lambda **kw: threads.append(kw["target"]) or _Never())
     out, into = os.pipe()
-    loop = play.asyncio.new_event_loop()
 
     async def listen():
         return play._lines(out)
 
-    await play.asyncio.to_thread(loop.run_until_complete, listen())
-    loop.close()
+    asyncio.run(listen())
     os.write(into, b"1\n")
-    assert threads[0]() is None
+    hung_up()
     os.close(into)
     os.close(out)
-
-
-class _Never:
-    """A thread that is not started here, but called."""
-
-    def start(self):
-        pass
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,15 @@ from uuid import uuid4
 import pytest
 import structlog
 from aiohttp import web
+from multidict import CIMultiDict, MultiDict
 from twilio.request_validator import RequestValidator
+from yarl import URL
 
 from ivrguard import flowfile
 from ivrguard.core.assurance import Kind
 from ivrguard.core.flow import Flow
 from ivrguard.core.rules import Demand
+from ivrguard.factors import pin
 from ivrguard.phone.rig import ACCOUNT_SID, AUTH_TOKEN, PUBLIC_URL, Rig, rig
 from ivrguard.ports import Account, Credential
 from ivrguard.telephony.links import Kind as LinkKind
@@ -65,12 +68,13 @@ class Ivr:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         url = f"http://{request.host}{request.raw_path}"
-        form = dict(parse_qsl(body.decode(), keep_blank_values=True)) if request.content_type == FORM else None
-        to_check = form if form is not None else (body.decode() if body else {})
+        text = body.decode()
+        form = request.content_type == FORM or not text
+        to_check = MultiDict(parse_qsl(text, keep_blank_values=True)) if form else text
         signature = request.headers.get("X-Twilio-Signature", "")
         signed = bool(RequestValidator(self.token).validate(url, to_check, signature))
         path, _, query = request.raw_path.partition("?")
-        self.seen.append(Seen(request.method, path, query, body, dict(request.headers), signed))
+        self.seen.append(Seen(request.method, path, query, body, CIMultiDict(request.headers), signed))
         answer = self.documents.get(path)
         if answer is None:
             return web.Response(status=404)
@@ -145,7 +149,11 @@ class Provider:
         if method != "GET":
             sent["Content-Type"] = content_type
         async with self._rig.session.request(
-            method, self._rig.guard_url + target, data=body, headers=sent, allow_redirects=False
+            method,
+            URL(self._rig.guard_url + target, encoded=True),
+            data=body,
+            headers=sent,
+            allow_redirects=False,
         ) as answer:
             return Got(answer.status, dict(answer.headers), await answer.read())
 
@@ -170,6 +178,13 @@ async def counted(guarded: Rig, name: str) -> float:
     return float(found[1]) if found else 0.0
 
 
+@pytest.fixture(autouse=True)
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real argon2 with small parameters: what a hash costs is tests/factors/test_pin.py's business."""
+    monkeypatch.setattr(pin, "MEMORY_KIB", 64)
+    monkeypatch.setattr(pin, "PASSES", 1)
+
+
 @pytest.fixture(scope="session")
 def bank_flow() -> Flow:
     return flowfile.load_all(Path("flows")).flows[0]
@@ -188,7 +203,7 @@ def ivr() -> Ivr:
 
 @pytest.fixture
 def start(ivr: Ivr) -> Callable[..., AbstractAsyncContextManager[Rig]]:
-    """Start a guard before the IVR: `async with start(flow, ...) as guarded`."""
+    """Starts a guard before the IVR, for the time of an `async with`."""
 
     def started(flow: Flow, **more: object) -> AbstractAsyncContextManager[Rig]:
         return rig(flow, ivr.app, **more)  # type: ignore[arg-type]  # passed through

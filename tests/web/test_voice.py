@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import hashlib
 from dataclasses import replace
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from aiohttp import web
@@ -24,7 +24,7 @@ SUB_ACCOUNT = "AC" + "7b" * 16
 
 def words(body: bytes) -> str:
     """What a caller hears of a document of the guard's; it must be TwiML."""
-    root = ElementTree.fromstring(body)
+    root = ET.fromstring(body)
     assert root.tag == "Response"
     return " ".join("".join(each.itertext()) for each in root if each.tag == "Say")
 
@@ -357,7 +357,9 @@ async def test_a_notice_in_json_arrives_as_it_came(guarded, provider, ivr, link_
 
     sent = len(ivr.seen)
     other = await provider.send(
-        f"{link_to(guarded, '/events', Kind.S)}&bodySHA256={digest}", body=b"{}", content_type="application/json"
+        f"{link_to(guarded, '/events', Kind.S)}&bodySHA256={digest}",
+        body=b"{}",
+        content_type="application/json",
     )
     assert (other.status, len(ivr.seen)) == (403, sent)
 
@@ -371,7 +373,10 @@ async def test_a_notice_that_is_lost_or_forged_is_the_operators_affair(
     forged = target[:-1] + ("A" if target[-1] != "A" else "B")
     assert (await provider.send(forged)).status == 200
 
-    assert [line["event"] for line in logged if line["log_level"] == "error"] == ["notice_lost", "notice_refused"]
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == [
+        "notice_lost",
+        "notice_refused",
+    ]
     assert ivr.paths() == ["/nowhere"]
 
 
@@ -487,7 +492,9 @@ async def test_media_is_taken_as_it_is(guarded, ivr, link_to):
         return web.Response(body=b"A" * 5_000)
 
     ivr.documents["/a.wav"] = packs
-    async with guarded.session.get(guarded.guard_url + link_to(guarded, "/a.wav", Kind.M, method="GET")) as got:
+    async with guarded.session.get(
+        guarded.guard_url + link_to(guarded, "/a.wav", Kind.M, method="GET")
+    ) as got:
         assert await got.read() == b"A" * 5_000
 
 

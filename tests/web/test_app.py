@@ -1,0 +1,328 @@
+"""The server as a whole: started, put together, swept, and drained."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from ivrguard.core.errors import StoreFault
+from ivrguard.core.flow import Upstream
+from ivrguard.keyring import new_material
+from ivrguard.phone.rig import ACCOUNT_SID, AUTH_TOKEN, PUBLIC_URL, new_keyring
+from ivrguard.ports import Change, Key, Put
+from ivrguard.stores import sqlite
+from ivrguard.stores.memory import MemoryStore
+from ivrguard.telephony.signature import sign
+from ivrguard.web import app
+from ivrguard.web.app import ListenFault, Parts, Server, mount, serve, wall_clock_ms
+
+NOW_MS = 1_800_000_000_000
+
+
+@pytest.fixture
+def parts(open_flow) -> Parts:
+    """What a server is made of, on memory, without an IVR."""
+    flow = replace(open_flow, upstream=Upstream("http://127.0.0.1:1/voice"))
+    return Parts(
+        public_url=PUBLIC_URL,
+        flows=(flow,),
+        store=MemoryStore(),
+        keyring=new_keyring(),
+        tokens={ACCOUNT_SID: (AUTH_TOKEN,)},
+    )
+
+
+def expired(id_: str) -> tuple[Key[int], Put]:
+    key: Key[int] = Key("trust", id_)
+    return key, Put(key, 1, expires_ms=1)
+
+
+async def kept(store: MemoryStore, *puts: Put) -> None:
+    await store.amend([put.key for put in puts], lambda _: Change(None, puts))
+
+
+# ── parts ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_clock_is_the_walls():
+    """Milliseconds since the epoch: some time in this century."""
+    assert 1_700_000_000_000 < wall_clock_ms() < 4_102_444_800_000
+
+
+def test_a_flow_is_mounted_with_its_links_and_its_zone(parts):
+    """Once, when the server is made; a zone or URL that cannot work is said at once."""
+    flow = replace(parts.flows[0], timezone="Europe/Berlin")
+    mounted = mount(flow, parts)
+    assert (mounted.flow, mounted.zone.key) == (flow, "Europe/Berlin")
+    assert mounted.links.inward("/").url == "http://127.0.0.1:1/voice"
+
+    with pytest.raises(ValueError, match="upstream"):
+        mount(replace(flow, upstream=Upstream("ftp://x/")), parts)
+    with pytest.raises(KeyError, match="Mars"):
+        mount(replace(flow, timezone="Mars/Olympus"), parts)
+
+
+def test_there_is_a_token_to_sign_with(parts):
+    """The IVR's own; else the first of the call's account; else the first there is. None at all: said at once."""
+    sub_account, keyless = "AC" + "7b" * 16, "AC" + "7c" * 16
+    tokens = {keyless: (), ACCOUNT_SID: (AUTH_TOKEN, "next"), sub_account: ("sub",)}
+    table = [
+        (None, ACCOUNT_SID, AUTH_TOKEN),
+        (None, sub_account, "sub"),
+        (None, keyless, AUTH_TOKEN),
+        (None, None, AUTH_TOKEN),
+        ("its own", sub_account, "its own"),
+        ("its own", None, "its own"),
+    ]
+    for own, account, expected in table:
+        server = Server(replace(parts, tokens=tokens, upstream_token=own))
+        assert (own, account, server._token_for(account)) == (own, account, expected)
+    for none in ({}, {keyless: ()}):
+        with pytest.raises(ValueError, match="upstream_token"):
+            Server(replace(parts, tokens=none))
+
+
+def test_no_secret_shows(parts):
+    """Neither token nor key is in a repr."""
+    parts = replace(parts, upstream_token="the-ivr-knows-this-one")
+    assert AUTH_TOKEN not in repr(parts)
+    assert "the-ivr-knows-this-one" not in repr(parts)
+
+
+# ── start and stop ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_it_listens_on_two_ports_and_lets_go_of_both(parts):
+    """Started, it answers on both; stopped, nobody does, and the store is closed."""
+    server = Server(parts)
+    await server.start()
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"http://127.0.0.1:{server.ops_port}/readyz") as answer:
+            assert answer.status == 200
+        async with session.get(f"http://127.0.0.1:{server.port}/.ivrguard/jwks.json") as answer:
+            assert answer.headers["Cache-Control"] == "max-age=300"
+            assert [sorted(key) for key in (await answer.json())["keys"]] == [
+                ["alg", "crv", "kid", "kty", "use", "x"]
+            ]
+    await server.stop()
+
+    for port in (server.port, server.ops_port):
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+    with pytest.raises(StoreFault):
+        await parts.store.read(Key("call", "CA1"))
+
+
+@pytest.mark.parametrize("which", ["port", "ops_port"])
+async def test_a_port_that_is_taken_is_said_in_one_line(parts, which):
+    """Which host and port, and what to do; nothing is left open behind it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        server = Server(replace(parts, **{which: port}))
+        with pytest.raises(ListenFault) as fault:
+            await server.start()
+
+    assert str(fault.value).startswith(f"cannot listen on 127.0.0.1, port {port} (")
+    assert "set another one" in str(fault.value)
+    with pytest.raises(StoreFault):
+        await parts.store.read(Key("call", "CA1"))
+    if which == "ops_port":
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", server.port)
+
+
+async def test_a_server_that_never_started_can_be_stopped(parts):
+    """Nothing was opened; everything is closed."""
+    server = Server(parts)
+    await server.stop()
+
+
+# ── sweeping ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_has_expired_is_swept_bit_by_bit(parts, monkeypatch):
+    """A bounded number at a time, until nothing is left; what lives stays."""
+    monkeypatch.setattr(app, "SWEEP_LIMIT", 2)
+    done = asyncio.Event()
+
+    class Watched(MemoryStore):
+        async def sweep(self, now_ms, *, limit=1000):
+            swept = await super().sweep(now_ms, limit=limit)
+            done.set() if swept == 0 else rounds.append(swept)
+            return swept
+
+    store, rounds = Watched(), []
+    await kept(store, *(expired(str(number))[1] for number in range(5)))
+    await kept(store, Put(Key("trust", "lives"), 1, expires_ms=NOW_MS * 2), Put(Key("trust", "for ever"), 1))
+    server = Server(replace(parts, store=store))
+    await server.start()
+    async with asyncio.timeout(5):
+        await done.wait()
+    assert rounds == [2, 2, 1]
+    assert [one.id for one in await store.list("trust")] == ["for ever", "lives"]
+    assert server.metrics.registry.get_sample_value("ivrguard_swept_total") == 5
+    await server.stop()
+
+
+async def test_the_sweeper_survives_the_store(parts, monkeypatch, logged):
+    """A fault is one line; the next round sweeps again."""
+    monkeypatch.setattr(app, "SWEEP_EVERY_S", 0.001)
+    swept = asyncio.Event()
+
+    class Flaky(MemoryStore):
+        rounds = 0
+
+        async def sweep(self, now_ms, *, limit=1000):
+            self.rounds += 1
+            if self.rounds < 3:
+                raise StoreFault("the disk fails: look at the system's log")
+            swept.set()
+            return await super().sweep(now_ms, limit=limit)
+
+    store = Flaky()
+    await kept(store, expired("a")[1])
+    server = Server(replace(parts, store=store))
+    await server.start()
+    async with asyncio.timeout(5):
+        await swept.wait()
+    await server.stop()
+
+    assert store._rows == {}
+    failed = [line for line in logged if line["event"] == "sweep_failed"]
+    assert [line["reason"] for line in failed] == ["store", "store"]
+
+
+# ── draining ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_drains(start, open_flow, ivr, parts, name, logged):
+    """
+    Webhooks under way are finished, messages on their way are sent, new calls are sent elsewhere (`/readyz`);
+    only then the store is closed.
+    """
+    asked, go_on, on_its_way = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow(_: web.Request) -> web.Response:
+        asked.set()
+        await go_on.wait()
+        return web.Response(text="<Response><Say>In time.</Say></Response>", content_type="text/xml")
+
+    ivr.documents["/voice"] = slow
+    async with start(open_flow) as other, aiohttp.ClientSession() as session:
+        flow = replace(open_flow, upstream=Upstream(f"{other.ivr_url}/voice"))
+        server = Server(replace(parts, flows=(flow,)))
+        started = asyncio.Event()
+
+        async def ready(_: Server) -> None:
+            started.set()
+
+        async def message() -> None:
+            on_its_way.set()
+            await go_on.wait()
+            await server.world.store.head()  # still there
+
+        serving = asyncio.ensure_future(serve(server, started=ready))
+        await started.wait()
+        server.guard._background.start(message())
+        await on_its_way.wait()
+        params = {
+            "CallSid": "CA" + "1" * 32,
+            "AccountSid": ACCOUNT_SID,
+            "From": "+15551230001",
+            "To": "+18005550100",
+            "CallStatus": "ringing",
+            "Direction": "inbound",
+        }
+        headers = {"X-Twilio-Signature": sign(AUTH_TOKEN, f"{PUBLIC_URL}/", tuple(params.items()))}
+        url = f"http://127.0.0.1:{server.port}/"
+        under_way = asyncio.ensure_future(session.post(url, data=params, headers=headers))
+        await asked.wait()
+        os.kill(os.getpid(), name)
+        await asyncio.sleep(0)  # the handler of the signal
+        async with session.get(f"http://127.0.0.1:{server.ops_port}/readyz") as answer:
+            assert (answer.status, (await answer.json())["why"]) == (
+                503,
+                "draining: no new calls are wanted here",
+            )
+        assert not serving.done()
+        go_on.set()
+        async with await under_way as answer:
+            assert (answer.status, "In time." in await answer.text()) == (200, True)
+        await serving
+    events = [line["event"] for line in logged]
+    assert events.index("draining") < events.index("stopped")
+    assert "message_not_sent" not in events
+
+
+def settings(tmp_path: Path, **more: str) -> dict[str, str]:
+    """The environment of a real process."""
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("IVRGUARD_")}
+    return {
+        **environ,
+        **new_material(os.urandom),
+        "IVRGUARD_PUBLIC_URL": PUBLIC_URL,
+        "IVRGUARD_HOST": "127.0.0.1",
+        "PORT": "0",
+        "IVRGUARD_OPS_PORT": "0",
+        "IVRGUARD_STORE": f"sqlite:{tmp_path / 'ivrguard.db'}",
+        "IVRGUARD_TWILIO_TOKENS": f"{ACCOUNT_SID}={AUTH_TOKEN}",
+        **more,
+    }
+
+
+async def test_a_real_process_says_what_has_its_port(tmp_path):
+    """`ivrguard serve`: one line, no traceback, status 1."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "ivrguard", "serve"],
+            env=settings(tmp_path, PORT=port, IVRGUARD_STORE="memory"),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    last = done.stderr.strip().splitlines()[-1]
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert last.startswith(f"listen: cannot listen on 127.0.0.1, port {port} (")
+
+
+async def test_a_real_process_drains(tmp_path):
+    """`ivrguard serve` on SQLite: it says where it listens, answers, and ends with 0 at SIGTERM."""
+    environ = settings(tmp_path)
+    await asyncio.to_thread(sqlite.migrate, tmp_path / "ivrguard.db")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ivrguard", "serve", env=environ, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(60):
+        line = {}
+        while line.get("event") != "serving":
+            text = await process.stderr.readline()
+            assert text, "it ended"
+            line = json.loads(text) if text.startswith(b"{") else {}
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"http://127.0.0.1:{line['ops_port']}/readyz") as answer:
+                assert answer.status == 200
+            async with session.post(f"http://127.0.0.1:{line['port']}/") as answer:
+                assert answer.status == 403
+        process.terminate()
+        rest = (await process.stderr.read()).decode()
+        assert await process.wait() == 0
+    events = [json.loads(each)["event"] for each in rest.splitlines()]
+    assert events == ["refused", "draining", "stopped"]
