@@ -245,12 +245,7 @@ def serve_(config: Config = CONFIG) -> None:
         store = await store_of(configured)
         messenger = messenger_of(configured)
         try:
-            server = server_of(configured, flows, store, messenger)
-            try:
-                await serve(server)
-            except OSError as error:
-                await server.stop()
-                fail(f"cannot listen: {error.strerror}; set another PORT or IVRGUARD_OPS_PORT, or host")
+            await serve(server_of(configured, flows, store, messenger))
         finally:
             if messenger is not None:
                 await messenger.close()
@@ -634,7 +629,9 @@ def written(linked: chain.Linked) -> str:
         *facts,
     )
     line = " ".join(word for word in words if word)
-    return "".join(sign if sign.isprintable() else "?" for sign in line)  # no line or colour of its own making
+    return "".join(
+        sign if sign.isprintable() else "?" for sign in line
+    )  # no line or colour of its own making
 
 
 def main() -> None:

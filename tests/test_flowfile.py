@@ -88,6 +88,7 @@ def test_the_example_loads_without_fault_and_doubt():
         },
         rules=(
             Rule(ANYONE, path="/hours"),
+            Rule(ANYONE, path="/wait"),
             Rule(Demand("two_factor", 300, "wire"), path="/menu", digits="3"),
             Rule(Demand("two_factor", 300, "wire"), path="/wire/**"),
             Rule(ANYONE, transfer=Target("enqueue", "fraud-line")),
@@ -208,7 +209,7 @@ def test_a_fault_prints_as_compilers_print_it():
     line = 1 + text[: text.index("two_factr")].count("\n")
 
     assert [
-        f"flows/bank.yaml:{line}:41: rules[1].require: there is no level 'two_factr'; did you mean 'two_factor'?"
+        f"flows/bank.yaml:{line}:41: rules[2].require: there is no level 'two_factr'; did you mean 'two_factor'?"
     ] == [str(fault) for fault in loaded.faults]
 
 

@@ -123,8 +123,8 @@ def filled(keys, tmp_path_factory):
 @pytest.fixture
 def store(keys, filled, tmp_path):
     """The environment of a command on a copy of the filled file, and how to change the copy from outside."""
-    path = tmp_path / "ivrguard.db"
-    shutil.copy(filled.path, path)
+    path = tmp_path / "store" / "ivrguard.db"
+    shutil.copytree(filled.path.parent, path.parent)  # SQLite may keep a log beside it
     env = {**keys, "IVRGUARD_STORE": f"sqlite:{path}", "SUDO_USER": "mallory"}
 
     def put(key, value, rank=None):
@@ -399,7 +399,7 @@ def test_an_account_from_its_beginning_to_its_end(store):
 def test_a_pin_from_the_shell_is_the_first_line_of_standard_input(store):
     """As README shows it: `echo … | ivrguard accounts add … --pin`; a weak one is refused, and nothing is added."""
     weak = shell(store.env, "accounts", "add", "77", "--pin", typed="12345678\n")
-    ends(weak, 1, "", "this PIN is one of those most used, and most tried\n")
+    ends(weak, 1, "", "a PIN that counts up or down is easily guessed\n")
     ends(asked(store.env, "accounts", "add", "77", "--pin", typed="90514827\nrest"), 0, "77: added\n")
     ends(asked(store.env, "accounts", "show", "77"), 0, "77: enabled; enrolled: pin; numbers: none\n")
 
@@ -595,7 +595,10 @@ def test_the_record_holds(store, monkeypatch):
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("UPDATE audit SET data = replace(data, 'wrong', 'right') WHERE seq = 9", "is broken at entry"),
+        (
+            "UPDATE audit SET data = (SELECT data FROM audit WHERE seq = 7) WHERE seq = 9",
+            "store: audit entry 9 is not as it was written",
+        ),
         (
             "DELETE FROM audit WHERE seq = 5",
             "is broken at entry 5: entry 5 is missing; the next one found is 6",
@@ -606,9 +609,6 @@ def test_the_record_holds(store, monkeypatch):
 )
 def test_a_record_that_was_changed_from_outside_is_found_out(store, statement, words):
     """Edited, cut out, cut off, or with another end: 1, and the place."""
-    if statement.startswith("UPDATE audit"):
-        statement = "UPDATE audit SET data = replace(data, 'added', 'taken') WHERE seq = 1"
-        words = "is broken at entry 1: entry 1 was changed, or the one before it was"
     store.sql(statement)
     result = asked(store.env, "audit", "verify")
     assert (result.code, result.out) == (1, "")
@@ -698,8 +698,13 @@ async def webhook(session, port, path, call="1", *, signed=True):
         return response.status, await response.text()
 
 
-async def test_serve_answers_until_sigterm_and_finishes_what_is_under_way(store, flows):
+def test_serve_answers_until_sigterm_and_finishes_what_is_under_way(store, flows):
     """A process of its own: health, a signed webhook, a forged one; SIGTERM in the middle of another one."""
+    asyncio.run(a_day_of_a_server(store, flows))
+    assert asked(store.env, "audit", "verify").code == 0
+
+
+async def a_day_of_a_server(store, flows):
     ivr = SlowIvr()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", ivr.answer)
@@ -738,7 +743,6 @@ async def test_serve_answers_until_sigterm_and_finishes_what_is_under_way(store,
         if process.returncode is None:
             process.kill()
         await runner.cleanup()
-    assert asked(store.env, "audit", "verify").code == 0
 
 
 def test_serve_says_which_port_is_taken(keys):
@@ -747,10 +751,7 @@ def test_serve_says_which_port_is_taken(keys):
         port = str(taken.getsockname()[1])
         result = asked({**served(keys), "IVRGUARD_STORE": "memory", "IVRGUARD_OPS_PORT": port}, "serve")
     assert (result.code, result.out) == (1, "")
-    last = result.err.splitlines()[-1]
-    assert last.startswith("cannot listen: ")
-    assert f"('127.0.0.1', {port})" in last
-    assert last.endswith("set another PORT or IVRGUARD_OPS_PORT, or host")
+    assert result.err.splitlines()[-1].startswith(f"listen: cannot listen on 127.0.0.1, port {port} (")
 
 
 def test_serve_does_not_begin_an_empty_store(keys, tmp_path):

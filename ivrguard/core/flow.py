@@ -130,6 +130,7 @@ PROMPTS: tuple[str, ...] = (
     "not_in_service",
     "whisper",
     "sms_text",
+    "no_intent",
     "sms_warning",
 )
 """Every prompt that a catalogue must have. `intent.NAME` may be added: an intent as it is spoken."""
@@ -327,16 +328,23 @@ def shadows(earlier: Rule, later: Rule) -> bool:
         if not all(_covers_name(wide, narrow) for wide, narrow in pairs):
             return False
     globs = (
-        # Every visit has a path, from the root, and a number dialled; few have digits.
-        (earlier.path, later.path or "/**"),
+        # Every visit has a number dialled; few have digits.
         (earlier.digits, later.digits),
         (earlier.dialled, later.dialled or "**"),
     )
     return (
-        all(_covers(wide, narrow) for wide, narrow in globs)
+        _covers_path(earlier.path, later.path)
+        and all(_covers(wide, narrow) for wide, narrow in globs)
         and earlier.method in (None, later.method)
         and earlier.hours in (None, later.hours)
     )
+
+
+def _covers_path(wide: str | None, narrow: str | None) -> bool:
+    """The same for paths: one on the IVR's own origin never covers one elsewhere (`//host/…`), nor the reverse."""
+    if wide is None or narrow is None:
+        return wide is None
+    return wide.startswith("//") == narrow.startswith("//") and _covers(wide, narrow)
 
 
 def _covers(wide: str | None, narrow: str | None) -> bool:

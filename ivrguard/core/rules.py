@@ -167,6 +167,15 @@ def _matches(pattern: str | None, value: str | None) -> bool:
     return pattern is None or (value is not None and glob(pattern).fullmatch(value) is not None)
 
 
+def _leads(pattern: str | None, path: str) -> bool:
+    """Whether a rule's path speaks of `path`: those on other origins (`//host/…`) are named as such, or not meant."""
+    return pattern is None or (_elsewhere(pattern) == _elsewhere(path) and _matches(pattern, path))
+
+
+def _elsewhere(path: str) -> bool:
+    return path.startswith("//")
+
+
 def miss(rule: Rule, visit: Visit) -> str | None:
     """The first condition of `rule` that does not hold for `visit`; None: the rule matches."""
     if (rule.transfer is None) != (visit.transfer is None):
@@ -176,7 +185,7 @@ def miss(rule: Rule, visit: Visit) -> str | None:
         if kind.fullmatch(visit.transfer.kind) is None or value.fullmatch(visit.transfer.value) is None:
             return "transfer"
     conditions = (
-        ("path", _matches(rule.path, visit.path)),
+        ("path", _leads(rule.path, visit.path)),
         ("digits", _matches(rule.digits, visit.digits)),
         ("method", rule.method is None or rule.method == visit.method),
         ("dialled", _matches(rule.dialled, visit.dialled)),

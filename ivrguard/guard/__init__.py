@@ -177,7 +177,7 @@ class Guard:
                 return self._as_before(call)
             case calls.Admission.STALE:
                 return Answer(neutral(), "stale")
-            case calls.Admission.UNFINISHED:
+            case _:  # unfinished
                 return await self._finished_elsewhere(call) or await webhook.run(again=True)
 
     def _as_before(self, call: Call) -> Answer:

@@ -157,13 +157,10 @@ def puts_of(flow: Flow, call: Call, before: Books, after: Books, now_ms: int) ->
 
 def _locked_until_ms(rule: lockout.Rule, ledger: lockout.Ledger, now_ms: int) -> int | None:
     """The rank of a ledger: when its lock ends, so that locks can be listed; None while it is open."""
-    match lockout.standing(rule, ledger, now_ms):
-        case lockout.Locked(until_ms):
-            return until_ms
-        case lockout.Disabled():
-            return NEVER_MS
-        case lockout.Open():
-            return None
+    standing = lockout.standing(rule, ledger, now_ms)
+    if isinstance(standing, lockout.Locked):
+        return standing.until_ms
+    return NEVER_MS if isinstance(standing, lockout.Disabled) else None
 
 
 def leg_puts(keys: Keys, leg: Leg, values: Values, now_ms: int) -> list[Put] | None:

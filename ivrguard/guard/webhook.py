@@ -508,7 +508,7 @@ class Webhook:
                 "no messages can be sent: no sender is configured, or the account has no number"
             )
         code = self._world.codes.code(self._challenge(sent))
-        intent = flow.prompts.get(f"intent.{sent.intent}", sent.intent) or flow.name
+        intent = flow.prompts.get(f"intent.{sent.intent}", sent.intent) or flow.prompts["no_intent"]
         text = flow.prompts["sms_text"].format(code=code, intent=intent)
         await self._world.messenger.send(credential.number, text, deadline_s=SEND_DEADLINE_S)
 

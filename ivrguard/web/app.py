@@ -100,7 +100,9 @@ class Server:
         every = (token for tokens in parts.tokens.values() for token in tokens)
         self._usual_token = parts.upstream_token or next(every, "")
         if not self._usual_token:
-            raise ValueError("no account has an auth token: give `upstream_token`, which your IVR checks with")
+            raise ValueError(
+                "no account has an auth token: give `upstream_token`, which your IVR checks with"
+            )
         self.metrics = Metrics()
         self.pins = PinJudge(parts.keyring.peppers, threads=parts.hash_threads)
         codes = SmsCodeJudge(parts.keyring)

@@ -1051,13 +1051,10 @@ def test_a_proof_made_for_the_request_is_young_enough_for_it():
     """`max_age=0` wants a proof made for this very request: the one that was just keyed is."""
     (
         identified()
-        >> keys("11112222")
-        << "judge pin"
-        >> RIGHT
-        << "forward /menu"
-        >> more("one_factor", max_age_s=0)
-        << "forward again"
-    )
+        >> keys("11112222") << "judge pin"
+        >> RIGHT << "forward /menu"
+        >> more("one_factor", max_age_s=0) << "forward again"
+    )  # fmt: skip
 
 
 def test_an_ivr_that_asks_for_more_loses_nothing_that_the_flow_wants():
@@ -1075,11 +1072,9 @@ def test_an_ivr_that_names_no_level_of_ours_is_out_of_order():
     """The caller hears an apology; the record names the reason."""
     (
         verified()
-        >> arrives("/menu")
-        << "forward what came"
-        >> more("gold")
-        << "refuse: unavailable, acr_unknown"
-    )
+        >> arrives("/menu") << "forward what came"
+        >> more("gold") << "refuse: unavailable, acr_unknown"
+    )  # fmt: skip
 
 
 def test_an_ivr_that_asks_for_ever_is_stopped():

@@ -253,7 +253,9 @@ def test_a_rule_in_the_shadow_of_an_earlier_one_is_a_fault():
         ({"path": "/a/**"}, {"path": "/a/**"}, True),
         ({"path": "/a/**"}, {"path": "/ab/*"}, False),
         ({"path": "/a/b*"}, {"path": "/a/bc*"}, False),  # it does, but that is more than is worked out
-        ({"path": "/**"}, {"digits": "3"}, True),  # every visit has a path
+        ({"path": "/**"}, {"digits": "3"}, False),  # a path may also be on another origin
+        ({"path": "/**"}, {"path": "//media.bank.example/**"}, False),
+        ({"path": "//media.bank.example/**"}, {"path": "//media.bank.example/x"}, True),
         ({"dialled": "**"}, {"path": "/a"}, True),  # and a number dialled
         ({"digits": "**"}, {"path": "/a"}, False),  # but few have digits
         ({"digits": "**"}, {"path": "/a", "digits": "?"}, True),

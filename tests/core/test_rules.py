@@ -190,3 +190,19 @@ def test_an_explanation_and_the_decision_never_disagree(rules, what):
 def test_a_target_is_named_in_one_word():
     """As tokens, keys and records know it."""
     assert str(FRAUD) == "enqueue:fraud-line"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "expected"),
+    [
+        ("/**", "/wire", True),
+        ("/**", "//media.bank.example/wire", False),
+        ("//media.bank.example/**", "//media.bank.example/wire", True),
+        ("//**", "/wire", False),
+    ],
+)
+def test_a_path_on_another_origin_must_be_named_as_such(pattern, path, expected):
+    """A rule for the IVR's own paths never opens one on another listed origin, however wide it is."""
+    rule = Rule(Demand("two"), path=pattern)
+
+    assert expected is (miss(rule, Visit(path, "POST", "+18005550100", 0, 0)) is None)

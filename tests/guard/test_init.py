@@ -568,7 +568,6 @@ async def test_the_ivrs_own_whisper_is_for_the_callees_leg(centre: Centre, who: 
 )
 async def test_a_whisper_of_the_ivrs_that_cannot_be_had(centre: Centre, page_: object, outcome: str):
     """The two are joined without it; nothing else is let through."""
-    centre.having(rules=(Rule(Demand("one_factor"), transfer=Target("*", "*")),))
     _, agent, _ = await with_phone(centre)
     centre.nodes.clear()
     centre.having(rules=(Rule(Demand("two_factor"), path="/wire/**"),))

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ivrguard.core.assurance import AnyOf, Kind
+from ivrguard.core.call import Books, Call, Rest, Step
+from ivrguard.core.caller import ANONYMOUS
 from ivrguard.core.errors import NotifyFault, UpstreamFault
 from ivrguard.core.flow import Flow
 from ivrguard.core.lockout import Ledger
@@ -1091,6 +1093,17 @@ async def test_two_first_webhooks_of_one_call_at_two_nodes(centre: Centre):
 
     assert [answer.outcome for answer in answers] == ["ask", "ask"]
     assert (await centre.stored(line)).turn == 2
+
+
+async def test_a_move_that_nobody_expected_lets_nothing_happen(centre: Centre):
+    """`Rest` is for what is stale: the answer is neutral."""
+    line = centre.line()
+    call = Call(line.sid, line.account_sid, "bank", "1", ANONYMOUS, "", attested=False, began_ms=0)
+    guard = centre.node()
+    one = webhook.Webhook(
+        guard.world, guard._background, line.hook_of("/"), centre.mounted(), call, inward=None, new=True
+    )
+    assert one._rendered(Step(call, Books(), Rest())) == webhook.neutral()
 
 
 # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -90,12 +90,12 @@ async def check_nobody_gets_in(built, judged, allowed):
 # ── all at once ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def check_fifty_at_once(house, *, twice=False):
-    """Fifty calls from as many numbers key a PIN for one account at the same moment: five are judged."""
+async def check_many_at_once(house, *, many=16, twice=False):
+    """That many calls from as many numbers key a PIN for one account at the same moment: five are judged."""
     built = await house(HOME, path="/voice", levels=PIN_ONLY, locks=FIVE)
     judged = counted(built.rig)
-    callers = [f"+1555700{number:04}" for number in range(40)]
-    callers += ["anonymous", "+266696687", "client:ada", "sip:ada@pbx.example", "Restricted"] * 2
+    callers = ["anonymous", "+266696687", "client:ada", "sip:ada@pbx.example", "Restricted"] * 2
+    callers += [f"+1555700{number:04}" for number in range(many - len(callers))]
     lines = [built.call(caller) for caller in callers]
     for line in lines:
         line.send_twice = twice
@@ -106,10 +106,12 @@ async def check_fifty_at_once(house, *, twice=False):
     await check_nobody_gets_in(built, judged, 5)
 
 
-@pytest.mark.parametrize("twice", [False, True], ids=["each once", "each sent twice"])
-async def test_fifty_calls_at_once_get_five_guesses(house, twice):
+@pytest.mark.parametrize(
+    ("many", "twice"), [(50, False), (20, True)], ids=["fifty", "twenty, each sent twice"]
+)
+async def test_fifty_calls_at_once_get_five_guesses(house, many, twice):
     """The count is taken before the hash is: however many wait for it, five are let in."""
-    await check_fifty_at_once(house, twice=twice)
+    await check_many_at_once(house, many=many, twice=twice)
 
 
 async def check_two_nodes(house):
@@ -270,63 +272,50 @@ SLOW = Lockout(failures=3, within_s=600, lock_s=(60, 300, 900), lifetime=13)
 class Model:
     """The rule in other words: what an auditor would work out on paper."""
 
-    lock_until_s: float = 0
+    lock_until_ms: int = 0
     locks: int = 0
     total: int = 0
-    recent: tuple[float, ...] = ()
+    recent: tuple[int, ...] = ()
 
-    def judges(self, now_s):
-        if now_s < self.lock_until_s or self.total >= 13:
+    def judges(self, now_ms):
+        if now_ms < self.lock_until_ms or self.total >= 13:
             return False
         self.total += 1
-        self.recent = (*(at for at in self.recent if at > now_s - 600), now_s)
+        self.recent = (*(at for at in self.recent if at > now_ms - 600_000), now_ms)
         if len(self.recent) == 3:
-            self.lock_until_s = now_s + (60, 300, 900)[min(self.locks, 2)]
+            self.lock_until_ms = now_ms + (60_000, 300_000, 900_000)[min(self.locks, 2)]
             self.locks, self.recent = self.locks + 1, ()
         return True
 
 
-PATIENCE = {
-    # what an attacker may do: seconds between one guess and the next
-    "as fast as he can, and at each lock's very end": [
-        0,
-        0,
-        59.999,
-        0.001,
-        0,
-        0,
-        299.999,
-        0.001,
-        0,
-        0,
-        899.999,
-    ]
-    + [0.001, 0, 0, 899.999, 0.001, 10**8],
-    "always one short of a lock": [0, 599.999, 600, 0, 600, 0, 600, 0, 600, 0, 600, 0, 600, 0, 600, 10**8],
+PATIENCE_MS = {
+    # what an attacker may do: milliseconds between one guess and the next
+    "as fast as he can, and at each lock's very end": (
+        *(0, 0, 59_999, 1, 0, 0, 299_999, 1, 0, 0, 899_999, 1, 0, 0, 899_999, 1, 10**11),
+    ),
+    "always one short of a lock": (0, 599_999, *(600_000, 0) * 6, 10**11),
 }
 
 
-async def check_over_time(house, gaps):
+async def check_over_time(house, gaps_ms):
     """Guess after guess, each by a call of its own: judged are those of the model and no others."""
     locks = Locks(account=SLOW, caller_number=None)
     built = await house(HOME, path="/voice", levels=PIN_ONLY, locks=locks)
-    judged, model, begun_ms = counted(built.rig), Model(), built.clock()
-    seen = expected = 0
-    for number, gap in enumerate([0, *gaps]):
-        built.clock.advance(gap)
-        now_s = (built.clock() - begun_ms) / 1000
-        expected += model.judges(now_s)
+    judged, model, expected = counted(built.rig), Model(), 0
+    for number, gap_ms in enumerate((0, *gaps_ms)):
+        built.clock.advance(gap_ms / 1000)
+        expected += model.judges(built.clock())
         await guess(built.call(f"+1555100{number:04}"), wrong(number))
         seen = len(judged)
-        assert seen == expected, f"guess {number} after {now_s} s: {seen} judged, the rule allows {expected}"
+        assert seen == expected, f"after guess {number}: {seen} judged, the rule allows {expected}"
     assert model.total == 13
     await check_nobody_gets_in(built, judged, 13)
 
 
-@pytest.mark.parametrize("patience", PATIENCE)
+@pytest.mark.parametrize("patience", PATIENCE_MS)
 async def test_patience_gives_no_further_guesses(house, patience):
     """Locks grow (60 s, 300 s, 900 s, 900 s …), tries do not extend them, and after 13 in a row nothing is judged."""
-    await check_over_time(house, PATIENCE[patience])
+    await check_over_time(house, PATIENCE_MS[patience])
 
 
 # ── planted faults: each must turn its check red ─────────────────────────────────────────────────────────
@@ -451,16 +440,16 @@ def extending(original, reserve):
 
 
 async def fastest(house):
-    await check_over_time(house, PATIENCE["as fast as he can, and at each lock's very end"])
+    await check_over_time(house, PATIENCE_MS["as fast as he can, and at each lock's very end"])
 
 
 @pytest.mark.parametrize(
     ("plant", "check"),
     [
-        (with_reserve_that_always_allows, check_fifty_at_once),
-        (with_reserve_that_counts_nothing, check_fifty_at_once),
-        (with_torn_amendments, check_fifty_at_once),
-        (with_a_count_per_caller, check_fifty_at_once),
+        (with_reserve_that_always_allows, check_many_at_once),
+        (with_reserve_that_counts_nothing, check_many_at_once),
+        (with_torn_amendments, check_many_at_once),
+        (with_a_count_per_caller, check_many_at_once),
         (with_a_count_per_name, check_spellings),
         (with_an_attempt_per_question, check_two_nodes),
         (with_every_delivery_fresh, check_crash),
