@@ -14,10 +14,10 @@ import getpass
 import os
 import secrets
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 import uvloop
@@ -72,22 +72,17 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-accounts = typer.Typer(help="Accounts of the built-in directory.", no_args_is_help=True)
-desks = typer.Typer(help="Agents' desks: who may redeem tokens, and for which queues.", no_args_is_help=True)
-lockouts = typer.Typer(help="Locks: list, look, end.", no_args_is_help=True)
-record = typer.Typer(help="The audit record.", no_args_is_help=True)
-keys = typer.Typer(help="Secret keys.", no_args_is_help=True)
-for name, group in (
-    ("accounts", accounts),
-    ("desks", desks),
-    ("locks", lockouts),
-    ("audit", record),
-    ("keys", keys),
-):
-    app.add_typer(group, name=name)
+accounts = typer.Typer(name="accounts", help="Accounts of the built-in directory.", no_args_is_help=True)
+desks = typer.Typer(name="desks", help="Agents' desks, and whom they serve.", no_args_is_help=True)
+lockouts = typer.Typer(name="locks", help="Locks: list, look, end.", no_args_is_help=True)
+record = typer.Typer(name="audit", help="The audit record.", no_args_is_help=True)
+keys = typer.Typer(name="keys", help="Secret keys.", no_args_is_help=True)
+for group in (accounts, desks, lockouts, record, keys):
+    app.add_typer(group)
 
 CONFIG = settings.DEFAULT_PATH
 Config = Annotated[Path, typer.Option("--config", help="The settings file.", show_default=True)]
+AfterSeq = Annotated[int | None, typer.Option(min=0, max=SEQ_MAX, help="After this one. Default: the last.")]
 AccountId = Annotated[str, typer.Argument(help="The account, as callers key it.", show_default=False)]
 
 
@@ -148,14 +143,10 @@ def keyring_of(configured: Settings) -> Keyring:
     )
 
 
-def run(work: Callable[[], Awaitable[T]]) -> T:
+def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work; a fault is one line that says what to mend."""
-
-    async def whole() -> T:
-        return await work()
-
     try:
-        return uvloop.run(whole())
+        return uvloop.run(work)
     except Fault as fault:
         fail(f"{fault.reason}: {fault}")
 
@@ -175,7 +166,7 @@ def in_store(
         finally:
             await store.close()
 
-    return run(whole)
+    return run(whole())
 
 
 def moment(at_ms: int) -> str:
@@ -183,7 +174,7 @@ def moment(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-# ── running ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── running, and what it needs ────────────────────────────────────────────────────────────────────────
 
 
 def messenger_of(configured: Settings) -> SmsMessenger | None:
@@ -251,7 +242,7 @@ def serve_(config: Config = CONFIG) -> None:
                 await messenger.close()
             await store.close()
 
-    run(whole)
+    run(whole())
 
 
 @app.command(name="settings", epilog="Example: ivrguard settings > docs/settings.md")
@@ -311,15 +302,13 @@ def demo(
     """
     ends = not sys.stdin.isatty() if once is None else once
     log.configure("critical")
-    if not run(lambda: demonstration.run(out, once=ends)):
+    if not run(demonstration.run(out, once=ends)):
         raise typer.Exit(1)
 
 
 @app.command(epilog="Example: ivrguard play flows/bank.yaml --from +15559870002 --attested")
 def play(
-    flow: Annotated[Path, typer.Argument(help="A flow file, or a folder with one.")] = Path(
-        "flows/bank.yaml"
-    ),
+    flow: Annotated[Path, typer.Argument(help="A flow file, or a folder with one.")] = demonstration.FLOW,
     caller: Annotated[str, typer.Option("--from", help="The number you call from.")] = telephone.OWN_NUMBER,
     attested: Annotated[bool, typer.Option(help="The carrier attests the number (STIR/SHAKEN A).")] = False,
 ) -> None:
@@ -328,10 +317,7 @@ def play(
     if len(flows) > 1:
         fail(f"{flow}: there are {len(flows)} flows in it; name the file of one")
     log.configure("critical")
-    run(lambda: telephone.run(out, flows[0], caller=caller, attested=attested))
-
-
-# ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────
+    run(telephone.run(out, flows[0], caller=caller, attested=attested))
 
 
 @keys.command("new", epilog="Example: (umask 077; ivrguard keys new > ivrguard.env)")
@@ -355,8 +341,7 @@ def operator() -> str:
 def read_pin() -> str:
     """A PIN from a prompt at a terminal, or else the first line of standard input."""
     if sys.stdin.isatty():
-        pin: str = typer.prompt("PIN", hide_input=True, confirmation_prompt=True)
-        return pin
+        return str(typer.prompt("PIN", hide_input=True, confirmation_prompt=True))
     return sys.stdin.readline().strip()
 
 
@@ -365,9 +350,7 @@ def accounts_add(
     account: AccountId,
     number: Annotated[list[str] | None, typer.Option(help="Phone number on file; may be repeated.")] = None,
     region: Annotated[str | None, typer.Option(help="Country of numbers without +, such as US.")] = None,
-    pin: Annotated[
-        bool, typer.Option("--pin", help="Enrol a PIN: asked for, or stdin's first line.")
-    ] = False,
+    pin: Annotated[bool, typer.Option("--pin", help="Enrol a PIN: asked, or stdin's first line.")] = False,
     sms: Annotated[bool, typer.Option("--sms", help="Codes by SMS go to the first number.")] = False,
     totp: Annotated[bool, typer.Option("--totp", help="Enrol an app: prints its address, once.")] = False,
     config: Config = CONFIG,
@@ -420,11 +403,8 @@ def accounts_add(
 def accounts_show(account: AccountId, config: Config = CONFIG) -> None:
     """What is on file of an account: never a secret."""
     name = account_of(account)
-
-    async def work(store: Store, _: Settings) -> Account | None:
-        return await store.read(Key("account", name))
-
-    found = in_store(config, work)
+    key: Key[Account] = Key("account", name)
+    found = in_store(config, lambda store, _: store.read(key))
     if found is None:
         fail(f"{name}: there is no such account; `ivrguard accounts add` makes one")
     kinds = ", ".join(credential.kind for credential in found.credentials) or "nothing"
@@ -462,15 +442,10 @@ def desks_add(
     for one in queue:
         kind, colon, _ = one.partition(":")
         if not colon or kind not in TARGET_KINDS:
-            mend = did_you_mean(kind, TARGET_KINDS)
-            fail(
-                f"--queue {one!r}: write kind:name, such as workflow:* or client:ann; no kind {kind!r}{mend}"
-            )
+            fail(f"--queue {one!r}: write kind:name, such as workflow:*{did_you_mean(kind, TARGET_KINDS)}")
     secret = secrets.token_urlsafe(DESK_KEY_BYTES)
-    in_store(
-        config,
-        lambda store, _: desk_keys.add(store, name, tuple(queue), secret=secret, now_ms=wall_clock_ms()),
-    )
+    now_ms = wall_clock_ms()
+    in_store(config, lambda store, _: desk_keys.add(store, name, tuple(queue), secret=secret, now_ms=now_ms))
     print(secret)
 
 
@@ -513,22 +488,17 @@ def print_locks(found: tuple[locks.Seen, ...], otherwise: str) -> None:
 @lockouts.command("list")
 def locks_list(config: Config = CONFIG) -> None:
     """Everything that is locked now, the first to open first."""
-
-    async def work(store: Store, configured: Settings) -> tuple[locks.Seen, ...]:
-        return await locks.locked_now(store, flows_of(configured.flows), wall_clock_ms())
-
-    print_locks(in_store(config, work), "nothing is locked")
+    found = in_store(config, lambda store, its: locks.locked_now(store, flows_of(its.flows), wall_clock_ms()))
+    print_locks(found, "nothing is locked")
 
 
 @lockouts.command("show")
 def locks_show(account: AccountId, config: Config = CONFIG) -> None:
     """How the factors of one account stand."""
     name = account_of(account)
-
-    async def work(store: Store, configured: Settings) -> tuple[locks.Seen, ...]:
-        return await locks.of_account(store, flows_of(configured.flows), name, wall_clock_ms())
-
-    print_locks(in_store(config, work), f"{name}: nothing was ever counted")
+    now_ms = wall_clock_ms()
+    found = in_store(config, lambda store, its: locks.of_account(store, flows_of(its.flows), name, now_ms))
+    print_locks(found, f"{name}: nothing was ever counted")
 
 
 @lockouts.command("unlock", epilog="Example: ivrguard locks unlock 123456789 --by ann --reason 'ticket 4711'")
@@ -590,10 +560,7 @@ def audit_verify(config: Config = CONFIG) -> None:
 def audit_show(
     call: Annotated[str, typer.Option(help="Only entries of this CallSid.")] = "",
     account: Annotated[str, typer.Option(help="Only entries of this account.")] = "",
-    after: Annotated[
-        int | None,
-        typer.Option(min=0, max=SEQ_MAX, help="Only entries with a greater number. Default: the last ones."),
-    ] = None,
+    after: AfterSeq = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = ENTRIES_SHOWN,
     config: Config = CONFIG,
 ) -> None:
@@ -616,22 +583,11 @@ def audit_show(
 
 
 def written(linked: chain.Linked) -> str:
-    """One entry of the record in a line."""
-    entry = linked.entry
-    facts = (f"{name}={value}" for name, value in entry.detail)
-    words = (
-        str(linked.seq),
-        moment(entry.at_ms),
-        entry.event,
-        entry.reason,
-        entry.call,
-        entry.account,
-        *facts,
-    )
-    line = " ".join(word for word in words if word)
-    return "".join(
-        sign if sign.isprintable() else "?" for sign in line
-    )  # no line or colour of its own making
+    """One entry of the record in a line, which nothing in it can break or colour."""
+    of = linked.entry
+    facts = (f"{name}={value}" for name, value in of.detail)
+    words = [str(linked.seq), moment(of.at_ms), of.event, of.reason, of.call, of.account, *facts]
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(filter(None, words)))
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -249,7 +250,9 @@ def test_check_tells_every_fault_with_its_place(flows):
     assert (result.code, result.out) == (1, "")
     lines = result.err.splitlines()
     assert [
-        line for line in lines if re.match(r".*/bank\.yaml:\d+:\d+: rules\[1\]\.require: .*'two_factr'", line)
+        line
+        for line in lines
+        if re.match(r".*/bank\.yaml:\d+:\d+: rules\[\d\]\.require: .*'two_factr'", line)
     ]
     assert [line for line in lines if "/other.yaml:100:1: " in line]
     assert all(re.match(r"\S+\.yaml:\d+:\d+: ", line) for line in lines), lines
@@ -434,23 +437,23 @@ def test_what_an_account_cannot_be(store, arguments, typed, words):
 def test_at_a_terminal_the_pin_is_asked_for_twice_and_not_shown(store):
     """A real terminal: what is typed there stands neither on the screen nor in the list of processes."""
     ours, theirs = os.openpty()
-    command = f"exec '{sys.executable}' -m ivrguard accounts add 88 --pin <{os.ttyname(theirs)}"
+    terminal = os.ttyname(theirs)
+    command = f"exec '{sys.executable}' -m ivrguard accounts add 88 --pin"
     process = subprocess.Popen(
-        ["/bin/sh", "-c", f"{command} >{os.ttyname(theirs)} 2>&1"],
+        ["/bin/sh", "-c", f"{command} <{terminal} >{terminal} 2>&1"],
         env={**os.environ, **store.env},
         start_new_session=True,  # the first terminal that it opens is then its own
     )
-    os.close(theirs)
     screen = ""
-    for prompt in ("PIN: ", "Repeat for confirmation: "):
-        while prompt not in screen:
+    for words, typed in (("PIN: ", PIN), ("Repeat for confirmation: ", PIN), ("88: added", "")):
+        while words not in screen:
+            assert select.select([ours], [], [], 30)[0], screen
             screen += os.read(ours, 1000).decode()
-        os.write(ours, b"90514827\n")
-    while "88: added" not in screen:
-        screen += os.read(ours, 1000).decode()
+        os.write(ours, f"{typed}\n".encode())
     assert process.wait(30) == 0
     os.close(ours)
-    assert "90514827" not in screen
+    os.close(theirs)
+    assert PIN not in screen
 
 
 @pytest.mark.parametrize("error", [KeyError, OSError])

@@ -39,9 +39,10 @@ FLOW = Flow(
     levels={"one_factor": AnyOf(("pin", "code")), "two_factor": AllOf(("pin", "code"))},
     rules=(
         Rule(ANYONE, path="/hours"),
-        Rule(Demand("two_factor", within_s=300, intent="wire"), path="/wire/**"),
-        Rule(Demand("one_factor", intent="wire"), path="/wires"),
+        Rule(Demand("one_factor"), path="/menu"),
         Rule(Demand("two_factor", within_s=60, intent="wire"), path="/wire-now"),
+        Rule(Demand("one_factor", intent="wire"), path="/wires"),
+        Rule(Demand("two_factor", within_s=300, intent="wire"), path="/wire/**"),
         Rule(replace(ANYONE, intent="hours"), path="/open"),
         Rule(Demand("two_factor", reverify="one_factor", intent="agent"), transfer=Target("*", "*")),
     ),
@@ -151,6 +152,7 @@ def test_a_token_is_good(good):
 
 SPOILT = {
     "no such token": ({"leg": None, "holder": None}, Spoiled.FORGED),
+    "no such token, in a call": ({"leg": None}, Spoiled.FORGED),
     "the call is gone": ({"holder": None}, Spoiled.FORGED),
     "another queue": (
         {"desk": replace(DESK, queues=("enqueue:fraud", "enqueue:suppor"))},

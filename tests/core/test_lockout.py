@@ -243,9 +243,9 @@ def test_after_the_horizon_nothing_but_run_and_steps_matters():
 
 # ── unlocking ────────────────────────────────────────────────────────────────────────────────────────────
 
-ANN, BOB = UnlockRequest("ann", "he called us", 0), UnlockRequest("bob", "I know him", 1_000)
+ANN, BOB = UnlockRequest("ann", "he called us", 500), UnlockRequest("bob", "I know him", 1_000)
 LOCKED, DISABLED = tried(0, 1, 2)[0], Ledger((), steps=1, run=7)
-LATE = replace(BOB, at_ms=UNLOCK_REQUEST_VALID_S * 1000)
+LATE = replace(BOB, at_ms=ANN.at_ms + UNLOCK_REQUEST_VALID_S * 1000)
 
 
 @pytest.mark.parametrize(

@@ -387,9 +387,9 @@ async def test_a_first_message_that_fails_is_the_operators_to_see(
     [
         ({"intent.wire": "a wire transfer"}, "wire", "a wire transfer"),
         ({}, "wire", "wire"),
-        ({}, "", "bank"),
+        ({"no_intent": "this call"}, "", "this call"),
     ],
-    ids=["as spoken", "the bare word", "none: the flow's name"],
+    ids=["as spoken", "the bare word", "none"],
 )
 async def test_a_message_says_what_its_code_is_for(
     centre: Centre, prompts: dict[str, str], intent: str, words: str
@@ -397,13 +397,14 @@ async def test_a_message_says_what_its_code_is_for(
     """The code's text names the intent, so that nobody reads it to a swindler for something else."""
     plain = {name: text for name, text in centre.flow.prompts.items() if not name.startswith("intent.")}
     centre.having(
-        prompts={**plain, **prompts}, rules=(Rule(Demand("two_factor", intent=intent), path="/menu"),)
+        prompts={**plain, "sms_text": "{code} is for {intent}.", **prompts},
+        rules=(Rule(Demand("two_factor", intent=intent), path="/menu"),),
     )
     line = await centre.verified()
 
     await line.press("3")
 
-    assert f"is your code for {words}." in centre.texts.sent[-1][1]
+    assert centre.texts.sent[-1][1] == f"{centre.texts.code()} is for {words}."
 
 
 async def test_a_code_works_once_and_for_its_call(centre: Centre):
