@@ -25,6 +25,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 OWN_KINDS = {"promises", "calls", "bench", "sim"}
 """Folders of tests that mirror no code: promises, stories, benchmarks and simulations."""
 EXTRA_TESTS = {
+    "test_calls.py": "the stories in tests/calls, each played on the whole server",
     "test_docs.py": "what the documents say, held against the code",
     "test_house.py": "the rules of the house: this file",
     "stores/test_contract.py": "one contract, run on every store",

@@ -71,7 +71,7 @@ def _own_key() -> str:
 def _lenient() -> JWSRegistry:
     """A registry of joserfc that knows EdDSA, without the warning about the algorithm's new name (RFC 9864)."""
     registry = JWSRegistry()
-    registry.get_alg = lambda name: JWSRegistry.algorithms[name]  # type: ignore[method-assign]
+    registry.get_alg = lambda name: JWSRegistry.algorithms[name]
     return registry
 
 

@@ -33,7 +33,7 @@ GOOD = {
     "IVRGUARD_NAMING_KEY": KEY["n1"],
     "IVRGUARD_SIGNING_KEYS": f"s1={KEY['s1']}",
     "PATH": "/usr/bin",
-    "HOME": "/root",
+    "HOME": "/nowhere",
 }
 
 

@@ -628,8 +628,13 @@ def _intent(call: Call) -> str:
 
 
 def _is_locked(flow: Flow, call: Call, books: Books, factor: str, now_ms: int) -> bool:
-    ledger = books.ledgers.get(_own_ledger_id(flow, call, factor), lockout.Ledger())
-    return not isinstance(lockout.standing(flow.locks.account, ledger, now_ms), lockout.Open)
+    """Whether an answer would be judged for show: the factor is locked, or the caller's number is."""
+    return any(
+        not isinstance(
+            lockout.standing(rule, books.ledgers.get(name, lockout.Ledger()), now_ms), lockout.Open
+        )
+        for name, rule, _ in _concerned(flow, call, factor)
+    )
 
 
 def _answered(flow: Flow, call: Call, books: Books, event: Answered, now_ms: int) -> Step:

@@ -426,10 +426,11 @@ class SqliteStore:
         """See `ports.Store.close`: what was asked for before is finished, what comes later is refused."""
         if not self._closing:
             self._closing = True
+            # Before the writer's: the last connection folds the log into the file, which a reader may not.
+            self._reader.close()
             self._jobs.put(None)
         await asyncio.shield(self._stopped)
         self._thread.join()
-        self._reader.close()
 
     # on the event loop
 

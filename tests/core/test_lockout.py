@@ -184,6 +184,15 @@ def test_a_lock_served_leaves_all_guesses_and_a_longer_lock_to_come():
     assert Ledger((Attempt("try 4", 102_000),), steps=1, run=4) == ledger
 
 
+def test_a_lock_shorter_than_the_window_leaves_all_guesses_too():
+    """What was paid for with a lock does not count again, though it is still within the window."""
+    rule = replace(RULE, lock_s=(10, 20))
+
+    _, allowed = tried(0, 1, 2, 12, 13, 14, 15, rule=rule)
+
+    assert allowed == [True] * 6 + [False]
+
+
 def test_time_does_not_run_backwards():
     """An attempt of a clock that jumped back is filed no earlier than the one before it."""
     ledger, allowed = tried(50, 10, 55)

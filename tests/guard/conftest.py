@@ -102,7 +102,7 @@ class Table:
 
 def reply(inside: str = "", status: int = 200, **more: object) -> Reply:
     body = f"<Response>{inside}</Response>".encode()
-    return Reply(status, "", "text/xml", body, **more)  # type: ignore[arg-type]
+    return Reply(status, "", "text/xml", body, **more)
 
 
 @dataclass
@@ -159,7 +159,7 @@ class Mortal:
         dying = self.dies is not None and self.acts > self.dies
         if dying and not self.late:
             raise Crash
-        result = await self.store.amend(keys, change)  # type: ignore[arg-type]
+        result = await self.store.amend(keys, change)
         if dying:
             raise Crash
         return result
@@ -184,7 +184,7 @@ class Centre:
 
     def having(self, **changes: object) -> "Centre":
         """The flow with other parts, before any node is made."""
-        self.flow = replace(self.flow, **changes)  # type: ignore[arg-type]
+        self.flow = replace(self.flow, **changes)
         return self
 
     def links(self, flow: Flow | None = None) -> Links:
@@ -199,7 +199,7 @@ class Centre:
         codes = SmsCodeJudge(self.keys)
         parts: dict[str, object] = {
             "store": self.store,
-            "directory": LocalDirectory(self.store, self.keys),  # type: ignore[arg-type]
+            "directory": LocalDirectory(self.store, self.keys),
             "judges": {Kind.PIN: self.pins, Kind.SMS_CODE: codes, Kind.TOTP: TotpJudge(self.keys)},
             "codes": codes,
             "messenger": self.texts,
@@ -211,16 +211,16 @@ class Centre:
             "clock": self.clock,
             "chance": self.chance,
         }
-        return World(**{**parts, **more})  # type: ignore[arg-type]
+        return World(**{**parts, **more})
 
     def node(self, name: str = "a", **more: object) -> Guard:
         """The guard of that name, made at the first asking."""
         if name not in self.nodes:
-            self.nodes[name] = Guard(self.world(name, **more))  # type: ignore[arg-type]
+            self.nodes[name] = Guard(self.world(name, **more))
         return self.nodes[name]
 
     def line(self, from_: str = OWNER, **more: object) -> "Line":
-        return Line(self, from_=from_, **more)  # type: ignore[arg-type]
+        return Line(self, from_=from_, **more)
 
     async def verified(self, line: "Line | None" = None) -> "Line":
         """A caller who has answered with his account and his PIN, and heard the IVR's first document."""

@@ -642,7 +642,7 @@ def without_gate(patch):
 
 def without_led_back_links(patch):
     """The IVR's links go out as absolute URLs of its own."""
-    plain = lambda self, reference, kind, method: links.resolve(self.base, reference)  # noqa: E731
+    plain = lambda self, reference, kind, method: links.resolve(self.base, reference)  # noqa: E731 -- one line beside its use
     patch.setattr(document._Rewriting, "_led_back", plain)
 
 

@@ -328,7 +328,7 @@ def without_record(patch):
 
     async def silent(self, keys, change):
         about_a_desk = any(key.id.startswith("desk/") for key in keys)
-        quiet = lambda values: replace(change(values), entries=())  # noqa: E731
+        quiet = lambda values: replace(change(values), entries=())  # noqa: E731 -- one line beside its use
         return await amend(self, keys, quiet if about_a_desk else change)
 
     patch.setattr(MemoryStore, "amend", silent)

@@ -310,6 +310,15 @@ async def test_closing_finishes_what_was_asked_for(path):
         assert await again.read(A) == Ledger(run=100)
 
 
+async def test_closing_leaves_one_file_even_after_reads(path):
+    """A copy of the file alone, taken after the end, has everything: no log is left beside it."""
+    async with opened(path) as store:
+        await store.amend([A], counting(A))
+        assert await store.read(A) == Ledger(run=1)
+        await store.amend([A], counting(A))
+    assert [path] == list(path.parent.iterdir())
+
+
 async def test_closing_that_is_cancelled_can_be_done_again(path):
     """The writer goes on to its end all the same."""
     gate = Gate()

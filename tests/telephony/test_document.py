@@ -55,7 +55,7 @@ def taken(inner: str, base: str = BASE) -> Document:
 
 
 def written(inner: str, **options: object) -> ET.Element:
-    return ET.fromstring(taken(inner).write(LINKS, turn=3, **options))  # type: ignore[arg-type]
+    return ET.fromstring(taken(inner).write(LINKS, turn=3, **options))
 
 
 def refusal(action: Callable[..., object], *args: object, **kwargs: object) -> str:
