@@ -32,11 +32,13 @@ from ivrguard.guard.webhook import (
     Conflict,
     Hook,
     Webhook,
+    about,
     ended,
     incoming,
     led_on,
     meant,
     neutral,
+    unsealed,
     words,
 )
 from ivrguard.guard.world import Flows, Mounted, World
@@ -182,7 +184,8 @@ class Guard:
 
     def _as_before(self, call: Call) -> Answer:
         assert call.last is not None
-        return Answer(self.world.keys.unseal(call.last.answer, f"answer/{call.sid}"), "repeated")
+        answer = unsealed(self.world.keys, call.last.answer, f"answer/{call.sid}")
+        return Answer(answer, "repeated")
 
     async def _finished_elsewhere(self, call: Call) -> Answer | None:
         """Another node is answering this very webhook, or died doing so: its answer, or None to do it again."""
@@ -276,8 +279,9 @@ class Guard:
                 raise Refused("link.level", there.path)
             reply = await self._fetch(request)
             if reply.location is None:
-                read = document.read(reply.body, reply.content_type, reply.url)
-                return Answer(read.write(mounted.links, turn=call.turn, leg=inward.kind), "passed_on")
+                with about(reply.url):
+                    read = document.read(reply.body, reply.content_type, reply.url)
+                    return Answer(read.write(mounted.links, turn=call.turn, leg=inward.kind), "passed_on")
             there, request = led_on(mounted.links, request, reply)
         raise UpstreamFault(f"the IVR redirected more than {REDIRECTS_MAX} times")
 

@@ -12,9 +12,11 @@ The laws of this file:
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from ivrguard import log
 from ivrguard.core import call as calls
@@ -27,10 +29,10 @@ from ivrguard.core.rules import Target, Visit, decide
 from ivrguard.guard import books
 from ivrguard.guard.background import Background
 from ivrguard.guard.world import Mounted, World
-from ivrguard.ports import Challenge, Change, Key, Put, Reply, Request, Right
+from ivrguard.ports import Challenge, Change, Key, Keys, Put, Reply, Request, Right
 from ivrguard.telephony import document, twiml
 from ivrguard.telephony.delivery import Delivery
-from ivrguard.telephony.links import Inward, Kind, Links
+from ivrguard.telephony.links import Inward, Kind, Links, Refused, resolve
 
 ROUNDS_MAX = 20
 """Turns in one webhook: three, the IVR's redirects, and what it may ask for; more is a circle."""
@@ -102,9 +104,26 @@ def words(mounted: Mounted | None, *names: str) -> bytes:
     return twiml.response(*said, twiml.hangup())
 
 
+@contextmanager
+def about(url: str) -> Iterator[None]:
+    """What is refused of the document at `url` says so by its path: whoever mends the IVR needs to know."""
+    try:
+        yield
+    except Refused as refused:
+        raise refused.at(urlsplit(url).path) from None
+
+
 def neutral() -> bytes:
     """The answer to what is stale: nothing happens, and nothing is told."""
     return twiml.response(twiml.hangup())
+
+
+def unsealed(keys: Keys, sealed: str, purpose: str) -> bytes:
+    """What a call keeps, opened. Raises `Fault` when the keys configured here cannot."""
+    try:
+        return keys.unseal(sealed, purpose)
+    except ValueError as error:  # its text names the key by its id, and shows nothing
+        raise Fault(f"{error}; an old sealing key must stay for a day after a new one came") from None
 
 
 def incoming(hook: Hook, inward: Inward) -> Request:
@@ -129,7 +148,7 @@ def led_on(links: Links, request: Request, reply: Reply) -> tuple[Inward, Reques
     (https://www.twilio.com/docs/usage/troubleshooting/debugging-your-application). Raises `Refused` for an origin
     that is not listed.
     """
-    url = urljoin(reply.url, reply.location or "")
+    url = resolve(reply.url, reply.location or "")
     parts = urlsplit(links.outward(url, kind=Kind.T, method="GET", turn=0))
     inward = links.inward(f"{parts.path}?{parts.query}")
     if reply.status in {307, 308}:
@@ -394,7 +413,8 @@ class Webhook:
             return calls.AskedForMore(acr_values, max_age_s, held, self._world.nonce()), None
         if not 200 <= reply.status < 300:
             raise UpstreamFault(f"the IVR answered {reply.status} to {urlsplit(request.url).path}")
-        read = document.read(reply.body, reply.content_type, reply.url)
+        with about(reply.url):
+            read = document.read(reply.body, reply.content_type, reply.url)
         return calls.Replied(self._cut(read, 0)), read
 
     def _redirected(self, request: Request, reply: Reply) -> Event:
@@ -402,7 +422,8 @@ class Webhook:
         self._hops += 1
         if self._hops > REDIRECTS_MAX:
             raise UpstreamFault(f"the IVR redirected {self._hops} times; {REDIRECTS_MAX} are followed")
-        inward, self._request = led_on(self._mounted.links, request, reply)
+        with about(reply.url):
+            inward, self._request = led_on(self._mounted.links, request, reply)
         visit = self._visit(inward.path, self._request.method, dict(self._request.params).get("Digits"))
         return calls.Arrived(visit, self._seal_request(self._request), self._world.nonce())
 
@@ -444,7 +465,8 @@ class Webhook:
         cut = None
         if event.cut is not None:
             cut = document.Cut(self._cut_index, self._url(event.cut.nonce))
-        written = read.write(self._mounted.links, turn=self._call.turn, cut=cut, carry=self._carry)
+        with about(read.base):
+            written = read.write(self._mounted.links, turn=self._call.turn, cut=cut, carry=self._carry)
         _, answer = await self._turn(event, take=False, document_=written)
         assert answer is not None
         return Answer(answer, outcome)
@@ -548,7 +570,7 @@ class Webhook:
         return self._world.keys.seal(plain, f"{what}/{self._call.sid}")
 
     def _unseal(self, sealed: str, what: str) -> bytes:
-        return self._world.keys.unseal(sealed, f"{what}/{self._call.sid}")
+        return unsealed(self._world.keys, sealed, f"{what}/{self._call.sid}")
 
     def _seal_request(self, request: Request) -> str:
         body = request.body.decode("latin-1")

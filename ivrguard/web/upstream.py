@@ -185,7 +185,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         body += more
     response.close()
     raise UpstreamFault(
-        f"the IVR answered more than {ANSWER_BYTES_MAX} bytes, Twilio's own limit (error 11750)"
+        f"the IVR answered more than {ANSWER_BYTES_MAX // 1024} kB, Twilio's own limit (error 11750)"
     )
 
 

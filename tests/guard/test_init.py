@@ -12,6 +12,7 @@ from ivrguard.core.errors import StoreFault, UpstreamFault
 from ivrguard.core.flow import Flow, Upstream
 from ivrguard.core.rules import ANYONE, Demand, Rule, Target
 from ivrguard.guard import CONFLICTS_MAX, UNFINISHED_POLLS_MAX, WAIT_S, books
+from ivrguard.keyring import Keyring
 from ivrguard.ports import Change, Key, Put, Reply, Request
 from ivrguard.telephony.links import Kind
 
@@ -165,35 +166,50 @@ async def test_what_another_node_is_answering_is_waited_for(centre: Centre, monk
 @pytest.mark.parametrize(
     ("meanwhile", "outcome"),
     [
-        (lambda call: replace(call, last=replace(call.last, answer="...")), "repeated"),
-        (
-            lambda call: replace(call, turn=call.turn + 1, last=replace(call.last, fingerprint="other")),
-            "stale",
-        ),
-        (lambda _: None, "ask"),
+        (lambda call, last: replace(call, last=last), "repeated"),
+        (lambda call, last: replace(call, turn=9, last=replace(last, fingerprint="another's")), "stale"),
+        (lambda *_: None, "ask"),
     ],
     ids=["answered", "gone on", "swept"],
 )
 async def test_what_may_happen_while_it_waits(
-    centre: Centre, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Any], Any], outcome: str
+    centre: Centre, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[..., Any], outcome: str
 ):
     """The answer comes; or the call goes on without it; or it is gone, and this is a first webhook again."""
     line = centre.line()
     await line.dial()
     stored, key = await centre.stored(line), books.call_key(line.sid)
-    finished = stored.last.answer
     await touch(centre, line, last=replace(stored.last, answer="", node="other"))
+    naps = []
 
-    async def nap(_: float) -> None:
-        changed = meanwhile(await centre.stored(line))
-        if changed is not None and changed.last.answer == "...":
-            changed = replace(changed, last=replace(changed.last, answer=finished))
+    async def nap(seconds: float) -> None:
+        naps.append(seconds)
+        changed = meanwhile(await centre.stored(line), stored.last)
         await centre.store.store.amend([key], lambda _: Change(None, (Put(key, changed),)))
 
     monkeypatch.setattr(asyncio, "sleep", nap)
     await line.again()
 
-    assert line.outcome == outcome
+    assert (line.outcome, len(naps)) == (outcome, 1)
+
+
+async def test_nobody_waits_for_a_webhook_that_this_node_lost(
+    centre: Centre, crash: type[Exception], monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever began it here is gone, or he would hold the call's lock: it is done again at once."""
+    line = await centre.verified()
+    centre.store.acts, centre.store.dies, centre.store.late = 0, 0, True
+    with pytest.raises(crash):
+        await line.press("1")
+    centre.store.live()
+
+    async def nap(_: float) -> None:
+        raise AssertionError("there is nobody to wait for")
+
+    monkeypatch.setattr(asyncio, "sleep", nap)
+    await line.again()
+
+    assert line.outcome == "forwarded"
 
 
 async def test_webhooks_of_one_call_are_answered_one_after_the_other(centre: Centre):
@@ -311,6 +327,27 @@ async def test_a_store_that_is_down_lets_nothing_through(centre: Centre, at: str
     centre.store.fault = None
     await line.again()
     assert line.outcome in {"ask", "forwarded"}
+
+
+@pytest.mark.parametrize("what", ["the last answer", "the request that waits"])
+async def test_a_sealing_key_that_was_taken_away_too_early(
+    centre: Centre, keys: Keyring, what: str, logged: Logged
+):
+    """What the call keeps cannot be opened: an apology, and the operator reads what to mend."""
+    line = centre.line()
+    await line.dial()
+    await line.press(f"{ACCOUNT}#")
+    other = Keyring(
+        sealing={"k9": b"9" * 32}, peppers=keys.peppers, naming_key=b"n" * 32, signing={"s9": b"s" * 32}
+    )
+    centre.nodes.clear()
+    centre.node(keys=other)
+
+    await (line.again() if what == "the last answer" else line.press(PIN))
+
+    assert (line.outcome, line.said) == ("fault_fault", said(centre.flow, "unavailable"))
+    assert "an old sealing key must stay" in logged[-1]["detail"]
+    assert centre.ivr.asked == []
 
 
 async def test_an_apology_is_in_the_words_of_the_flow_that_was_dialled(centre: Centre):

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -177,6 +177,23 @@ async def test_the_number_on_file_names_an_account_and_proves_nothing(
     assert (call.account, call.proofs) == (account, ())
 
 
+@pytest.mark.parametrize(
+    ("verstat", "lane"),
+    [("TN-Validation-Passed-A", OWNER), ("TN-Validation-Passed-B", "pool"), (None, "pool")],
+)
+async def test_a_number_that_verified_before_has_a_lane_of_its_own(
+    centre: Centre, verstat: str | None, lane: str
+):
+    """If its carrier vouches for it; the first time nobody is trusted, vouched for or not."""
+    extra = (("StirVerstat", verstat),) if verstat else ()
+    lanes = []
+    for _ in range(2):
+        line = await centre.verified(centre.line(extra=extra))
+        lanes.append((await centre.stored(line)).lane)
+
+    assert lanes == ["pool", lane]
+
+
 @pytest.mark.parametrize("from_", ["anonymous", "sip:bob@pbx.example", "client:bob"])
 async def test_a_caller_without_a_number_is_offered_none(centre: Centre, from_: str):
     """Then 1 is not an answer but a number of keys that does not fit."""
@@ -265,6 +282,35 @@ async def test_a_locked_account_is_not_judged_and_hears_the_same(centre: Centre)
     assert await centre.events("authn_login_fail") == ["wrong"] * 5 + ["locked"]
     assert len((await centre.ledger()).attempts) == 5
     assert centre.ivr.asked == []
+
+
+@dataclass
+class Watched:
+    """A real judge, and whether it was given anything to compare with."""
+
+    judge_: PinJudge
+    given: list[bool] = field(default_factory=list)
+    kind = Kind.PIN
+
+    async def judge(self, credential: Credential | None, *rest: Any) -> Any:
+        self.given.append(credential is not None)
+        return await self.judge_.judge(credential, *rest)
+
+
+async def test_a_locked_accounts_secret_is_not_even_looked_at(centre: Centre, pins: PinJudge):
+    """The hash is computed all the same, over nothing; so it is for an account that does not exist."""
+    watched = Watched(pins)
+    centre.having(locks=replace(centre.flow.locks, account=replace(centre.flow.locks.account, failures=1)))
+    world = centre.world()
+    centre.node(judges={**world.judges, Kind.PIN: watched})
+    for account in (ACCOUNT, "999999999"):
+        line = centre.line(STRANGER)
+        await line.dial()
+        await line.press(f"{account}#")
+        for _ in range(2):
+            await line.press(WRONG)
+
+    assert watched.given == [True, False, False, False]
 
 
 async def test_a_locked_caller_may_be_put_through_to_a_human(centre: Centre):
@@ -498,8 +544,11 @@ async def test_the_ivr_is_told_what_is_proved(centre: Centre, keys: Keyring):
     """The assertion is signed, for the IVR's origin, for a minute; nobody is named before something is proved."""
     centre.ivr.pages["/hours"] = "<Say>Nine to five.</Say>"
     line = centre.line()
-    await line.post("/hours")
-    await centre.verified(line)
+    await line.dial()
+    await line.press(f"{ACCOUNT}#")
+    await line.post("/hours")  # an account is claimed by now, and nothing proved
+    await line.post("/voice")
+    await line.press(PIN)
     await line.press("3")
     await line.press(centre.texts.code())
 
@@ -843,6 +892,21 @@ async def test_a_transfer_is_asked_for_before_anybody_rings(centre: Centre):
     assert line.links("Dial", "action")[0].startswith(f"{ISSUER}/after?_ivrguard=tp.")
 
 
+async def test_the_rest_of_a_document_is_still_seen_from_where_it_came(centre: Centre):
+    """Its relative links mean what they meant before the question."""
+    centre.having(rules=(Rule(ONE_FACTOR, transfer=ANY_TRANSFER),))
+    centre.ivr.pages["/deep/agent"] = (
+        '<Dial action="after"><Client>ada</Client></Dial><Redirect>../up</Redirect>'
+    )
+    line = await centre.verified()
+    await line.post("/deep/agent")
+
+    await line.go_on()
+
+    assert line.links("Dial", "action")[0].startswith(f"{ISSUER}/deep/after?_ivrguard=tp.")
+    assert line.redirect.startswith(f"{ISSUER}/up?_ivrguard=tp.")
+
+
 async def test_a_transfer_behind_a_gather_that_falls_through(centre: Centre):
     """The keys go to the IVR as ever; silence falls through to the guard, not to the agent."""
     centre.ivr.pages["/more"] = "<Say>More.</Say>"
@@ -1069,6 +1133,20 @@ async def test_a_call_that_goes_on_elsewhere_leaves_a_slow_answer_behind(centre:
     assert line.said == "Elsewhere."
     assert (await slow).outcome == "stale"
     assert (await centre.stored(line)).pending is None
+
+
+async def test_a_call_that_is_swept_does_not_come_back(centre: Centre):
+    """It went while the IVR was thinking: what was decided on it is not written, and the answer goes nowhere."""
+    line = await centre.verified()
+    gate = centre.ivr.gate = asyncio.Event()
+    slow = asyncio.create_task(centre.node().voice(line.hook_of(line.action, "1")))
+    await asyncio.sleep(0)
+    key = books.call_key(line.sid)
+    await centre.store.amend([key], lambda _: Change(None, (Put(key, None),)))
+    gate.set()
+
+    assert (await slow).outcome == "stale"
+    assert await centre.store.read(key) is None
 
 
 async def test_two_first_webhooks_of_one_call_at_two_nodes(centre: Centre):

@@ -398,7 +398,7 @@ async def test_an_answer_has_64_kb(alone, start, open_flow, ivr, size, taken, ch
         if taken:
             assert len((await fetched(alone, f"{guarded.ivr_url}/a")).body) == size
         else:
-            with pytest.raises(UpstreamFault, match="more than 65536 bytes"):
+            with pytest.raises(UpstreamFault, match="more than 64 kB"):
                 await fetched(alone, f"{guarded.ivr_url}/a")
 
 
