@@ -38,7 +38,6 @@ from ivrguard.guard.webhook import (
     led_on,
     meant,
     neutral,
-    unsealed,
     words,
 )
 from ivrguard.guard.world import Flows, Mounted, World
@@ -184,8 +183,7 @@ class Guard:
 
     def _as_before(self, call: Call) -> Answer:
         assert call.last is not None
-        answer = unsealed(self.world.keys, call.last.answer, f"answer/{call.sid}")
-        return Answer(answer, "repeated")
+        return Answer(self.world.unseal(call.last.answer, f"answer/{call.sid}"), "repeated")
 
     async def _finished_elsewhere(self, call: Call) -> Answer | None:
         """Another node is answering this very webhook, or died doing so: its answer, or None to do it again."""

@@ -29,7 +29,7 @@ from ivrguard.core.rules import Target, Visit, decide
 from ivrguard.guard import books
 from ivrguard.guard.background import Background
 from ivrguard.guard.world import Mounted, World
-from ivrguard.ports import Challenge, Change, Key, Keys, Put, Reply, Request, Right
+from ivrguard.ports import Challenge, Change, Key, Put, Reply, Request, Right
 from ivrguard.telephony import document, twiml
 from ivrguard.telephony.delivery import Delivery
 from ivrguard.telephony.links import Inward, Kind, Links, Refused, resolve
@@ -116,14 +116,6 @@ def about(url: str) -> Iterator[None]:
 def neutral() -> bytes:
     """The answer to what is stale: nothing happens, and nothing is told."""
     return twiml.response(twiml.hangup())
-
-
-def unsealed(keys: Keys, sealed: str, purpose: str) -> bytes:
-    """What a call keeps, opened. Raises `Fault` when the keys configured here cannot."""
-    try:
-        return keys.unseal(sealed, purpose)
-    except ValueError as error:  # its text names the key by its id, and shows nothing
-        raise Fault(f"{error}; an old sealing key must stay for a day after a new one came") from None
 
 
 def incoming(hook: Hook, inward: Inward) -> Request:
@@ -570,7 +562,7 @@ class Webhook:
         return self._world.keys.seal(plain, f"{what}/{self._call.sid}")
 
     def _unseal(self, sealed: str, what: str) -> bytes:
-        return unsealed(self._world.keys, sealed, f"{what}/{self._call.sid}")
+        return self._world.unseal(sealed, f"{what}/{self._call.sid}")
 
     def _seal_request(self, request: Request) -> str:
         body = request.body.decode("latin-1")

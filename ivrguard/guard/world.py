@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from ivrguard.core.assurance import Kind
 from ivrguard.core.call import Call
+from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
 from ivrguard.ports import Codes, Directory, Ivr, Judge, Keys, Messenger, Store
 from ivrguard.telephony.links import Links
@@ -70,3 +71,10 @@ class World:
     def nonce(self) -> str:
         """128 bits for a question, a leg or a receipt: 32 hex digits, nothing that a URL would escape."""
         return self.chance(16).hex()
+
+    def unseal(self, sealed: str, purpose: str) -> bytes:
+        """What a call keeps, opened. Raises `Fault` when the keys configured here cannot."""
+        try:
+            return self.keys.unseal(sealed, purpose)
+        except ValueError as error:  # its text names the key by its id, and shows nothing
+            raise Fault(f"{error}; an old sealing key must stay for a day after a new one came") from None

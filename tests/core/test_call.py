@@ -259,9 +259,11 @@ class Talk:
             self.call = calls.remember(self.call, f"delivery {self.call.turn}", None, "node", self.now_ms)
         event = heard.make(self)
         step = calls.step(self.flow, self.call, self.books, event, self.now_ms)
-        if isinstance(step.move, Ask):
+        if isinstance(step.move, Ask | Hold):
             assert step.move.question == step.call.question
             assert event.nonce == step.move.question.nonce
+        if isinstance(step.move, Ask) and step.move.send is None:
+            assert not step.move.for_real
         assert {(self.call.sid, True)} >= {(entry.call, entry.event in EVENTS) for entry in step.entries}
         assert SECRET not in repr(step)
         self.call, self.books, self.told = step.call, step.books, told(step)
@@ -404,6 +406,12 @@ def test_what_an_account_is_not_enrolled_for_is_refused_once_something_is_proved
     found = {OWNER: replace(FOUND[OWNER], enrolled=("pin",))}
 
     verified(Talk(found=found)) >> arrives("/wire/new") << "refuse: refused, not_enrolled"
+    (
+        verified(Talk(found=found))
+        >> arrives("/menu") << "forward what came"
+        >> cut(AGENTS) << "rest"
+        >> RESUMES << "refuse: refused, not_enrolled"
+    )  # fmt: skip
     identified(Talk(found=found), path="/limits")
 
 
@@ -485,6 +493,56 @@ def test_wrong_answers_end_after_the_flow_s_tries():
         >> keys("333447") << "judge code against the code for wire"
         >> WRONG << "refuse: refused, tries"
     )  # fmt: skip
+
+
+def test_a_right_answer_starts_the_tries_anew():
+    """The second factor has its own."""
+    (
+        guess(guess(identified(path="/wire/new")))
+        >> keys("11112222") << "judge pin"
+        >> RIGHT << "ask sms_code (6), code for wire sent"
+        >> keys("1") << "ask mistyped, sms_code (6)"
+        >> keys("1") << "ask mistyped, sms_code (6)"
+        >> keys("1") << "refuse: refused, tries"
+    )  # fmt: skip
+
+
+def test_what_was_refused_does_not_go_on():
+    """Neither the request nor the question is left."""
+    refused = identified() >> keys("") << "ask not_heard, pin (8)" >> keys("") << "ask not_heard, pin (8)"
+
+    assert (
+        refused >> keys("") << "refuse: goodbye, silence" >> RESUMES << "rest" >> keys("11112222") << "rest"
+    )
+
+
+def test_tries_are_counted_for_one_thing_asked_for():
+    """Who goes on to something that he may hear has his tries again; the lockout's count is another matter."""
+    (
+        guess(guess(identified()))
+        >> arrives("/hours") << "forward what came"
+        >> arrives("/menu") << "ask pin (8)"
+        >> keys("1") << "ask mistyped, pin (8)"
+        >> keys("1") << "ask mistyped, pin (8)"
+        >> keys("1") << "refuse: refused, tries"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("digits", ["", "*", "1"])
+def test_a_verdict_belongs_to_the_answer_that_it_was_made_for(digits):
+    """Once it is spoken, or another answer came, one more verdict is nobody's."""
+    talk = guess(identified()) >> RIGHT << "rest" >> BUSY << "rest" >> FAULT << "rest"
+    talk = talk >> keys("11112222") << "judge pin" >> keys(digits)
+    talk.told = None
+
+    assert talk >> RIGHT << "rest" >> WRONG << "rest"
+
+
+def test_a_right_answer_to_what_nobody_wants_any_more_is_a_proof_and_no_more():
+    """The question is gone with it."""
+    talk = identified() >> keys("11112222") << "judge pin" >> REPLIED << "rest" >> RIGHT << "rest"
+
+    assert talk >> keys("11112222") << "rest" >> arrives("/menu") << "forward what came"
 
 
 def test_questions_are_bounded():
@@ -715,7 +773,7 @@ def test_an_answer_to_a_question_that_waits_is_not_counted():
     """No thread is free: the attempt is taken back, the keys wait sealed, and come back as the answer."""
     talk = identified()
     for number in range(HOLDS_MAX):
-        talk = talk >> keys("11112222") << "judge pin" >> BUSY << "hold"
+        talk = talk >> keys("11112222") << "judge pin" >> BUSY << "hold" >> RIGHT << "rest"
         assert (number + 1, f"{SECRET} digits") == (talk.call.question.holds, talk.call.question.held)
         assert Ledger() == talk.books.ledgers["123456/pin/pool"]
 
@@ -822,6 +880,12 @@ def test_the_owner_is_warned_once_when_a_second_factor_is_wrong():
         >> keys("333445") << "judge code against the code for wire"
         >> WRONG << "ask again, sms_code (6), warn"
         >> keys("333446") << "judge code against the code for wire"
+        >> WRONG << "ask again, sms_code (6)"
+    )  # fmt: skip
+    (
+        verified(account=NOBODY)
+        >> arrives("/wire/new") << "ask sms_code (6), code for wire withheld"
+        >> keys("333445") << "judge code against the code for wire"
         >> WRONG << "ask again, sms_code (6)"
     )  # fmt: skip
     guess(identified())
@@ -1597,6 +1661,7 @@ class AnyCalls(RuleBasedStateMachine):
             case Rest():
                 pass
         if isinstance(step.move, Forward | Transfer):
+            assert call.question is None
             line.asked = line.judging = None
 
     def holds(self, line: Line, want: Want) -> bool:

@@ -3,8 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from ivrguard.core.call import Call
 from ivrguard.core.caller import ANONYMOUS
+from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
 from ivrguard.guard import Flows
 
@@ -55,3 +58,15 @@ def test_a_nonce_is_128_bits_and_fits_a_url(centre: Centre):
 def test_a_world_shows_no_keys(centre: Centre):
     """Its repr holds neither the keys nor anything of theirs."""
     assert "Keyring(" not in repr(replace(centre.world(), store=None, directory=None, codes=None, judges={}))
+
+
+def test_what_cannot_be_opened_is_a_fault_that_says_what_to_mend(centre: Centre):
+    """Of another key, of another purpose, or no seal at all; nothing of what it holds is shown."""
+    world = centre.world()
+    sealed = world.keys.seal(b"secret", "cookies/CA1")
+
+    assert world.unseal(sealed, "cookies/CA1") == b"secret"
+    for bad, purpose in ((sealed, "cookies/CA2"), (f"k7.{sealed[3:]}", "cookies/CA1"), ("", "cookies/CA1")):
+        with pytest.raises(Fault, match="an old sealing key must stay") as raised:
+            world.unseal(bad, purpose)
+        assert sealed[3:] not in str(raised.value)

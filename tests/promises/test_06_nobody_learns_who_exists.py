@@ -37,7 +37,7 @@ SHARED_NUMBER, NOBODYS_NUMBER = "+15551230009", "+15550000009"
 NOW_MS = 1_800_000_000_000
 SILENCE = None
 
-FLOW = flowfile.load_all(Path("flows")).flows[0]
+FLOW = flowfile.load_all(Path(__file__).parents[2] / "flows").flows[0]
 BY_PIN = replace(
     FLOW, levels={**FLOW.levels, "one_factor": "pin"}, locks=replace(FLOW.locks, caller_number=None)
 )

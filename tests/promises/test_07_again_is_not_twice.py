@@ -22,6 +22,7 @@ from ivrguard.core.audit import Entry
 from ivrguard.core.rules import Demand, Rule, Target
 from ivrguard.guard import webhook
 from ivrguard.guard.webhook import Webhook
+from ivrguard.phone.exchange import LineError
 from ivrguard.stores.memory import MemoryStore
 from ivrguard.web import voice
 
@@ -42,7 +43,14 @@ ACTS = ("begin", "account", "wrong", "app", "menu", "wire", "code", "again", "ba
 
 
 async def act(built, line, name):
-    """One act of the caller."""
+    """One act of the caller; that he can do it at all is part of the promise."""
+    try:
+        await _act(built, line, name)
+    except LineError as error:
+        raise AssertionError(f"{name}: {error}") from error
+
+
+async def _act(built, line, name):
     match name:
         case "begin":
             await line.until_input()
@@ -212,6 +220,7 @@ async def check_any_disorder(house, *, examples, shrink=True):
     phases = [phase for phase in Phase if shrink or phase in (Phase.explicit, Phase.generate)]
 
     async def live(disorder):
+        built.clock.advance(3600)  # so that there are messages left to be sent to this account
         line, before = built.call(), len(built.rig.carrier.sent)
         for name, (twice, numbers) in zip(ACTS, disorder, strict=True):
             line.send_twice = twice

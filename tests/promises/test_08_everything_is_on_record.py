@@ -46,7 +46,7 @@ NOW_MS = 1_800_000_000_000
 PAGE = 7
 AMENDMENTS_MIN, AMENDMENTS_MAX = 25, 100
 """About how many amendments the story makes."""
-FLOW = flowfile.load_all(Path("flows")).flows[0]
+FLOW = flowfile.load_all(Path(__file__).parents[2] / "flows").flows[0]
 FLOW = replace(FLOW, levels={"one_factor": AllOf(("pin",)), "two_factor": AllOf(("pin", "code"))})
 
 

@@ -187,7 +187,7 @@ def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def bank_flow() -> Flow:
-    return flowfile.load_all(Path("flows")).flows[0]
+    return flowfile.load_all(Path(__file__).parents[2] / "flows").flows[0]
 
 
 @pytest.fixture(scope="session")

@@ -148,6 +148,26 @@ async def test_a_server_that_never_started_can_be_stopped(parts):
     await server.stop()
 
 
+async def test_why_it_is_not_ready(parts, monkeypatch):
+    """None, or what to mend: the store is down, it hangs, no flow is loaded."""
+    monkeypatch.setattr(app, "READY_DEADLINE_S", 0.01)
+
+    class Stuck(MemoryStore):
+        async def read(self, key):
+            await asyncio.Event().wait()
+
+    closed = MemoryStore()
+    await closed.close()
+    table = [
+        (parts, None),
+        (replace(parts, store=closed), "store: the memory store is closed"),
+        (replace(parts, store=Stuck()), "store: no answer within 0.01 s"),
+        (replace(parts, flows=()), "no flow is loaded"),
+    ]
+    for one, expected in table:
+        assert await Server(one).ready() == expected
+
+
 # ── sweeping ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
