@@ -172,10 +172,9 @@ async def wander(house, line, keys="3"):
 
 
 async def follow_all(line):
-    """Ask for every URL in every answer, by POST and by GET, from the caller's own leg."""
+    """Ask for every URL in every answer from the line's own leg."""
     for url in links_in(line):
-        for method in ("POST", "GET"):
-            await line.send(url, {"Digits": "3"}, method)
+        await line.send(url, {"Digits": "3"})
 
 
 async def check_nasty_documents(house, *, proven):
@@ -271,9 +270,9 @@ async def check_forged_links(house):
     uses = {re.search(r"_ivrguard=(.)", url)[1] for url in written}
     assert uses == {"t", "w", "s", "q", "m"}
     tried = {url for each in written for url in forged(each)}
-    for url in sorted(tried):
+    for number, url in enumerate(sorted(tried)):
         try:
-            await line.send(url, {"Digits": "3"})
+            await line.send(url, {"Digits": "3"}, "GET" if number % 3 == 0 else "POST")
         except FetchError:  # the pretend Twilio itself takes no such URL
             continue
     reached = {got.target for got in built.ivr.got if protected(got, proven=False)}
@@ -626,7 +625,7 @@ async def check_any_world(house, *, examples, shrink=True):
 
 async def test_no_flow_no_ivr_and_no_caller_makes_a_way_round(house):
     """A property: what reached the IVR and the agents is always what an oracle of its own allows."""
-    tally = await check_any_world(house, examples=40 if house.kind == "memory" else 20)
+    tally = await check_any_world(house, examples=30 if house.kind == "memory" else 15)
     assert tally["taken to somebody"]
     assert tally["reached with 0 proofs"]
     assert tally["reached with 1 proofs"]
