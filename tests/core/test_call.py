@@ -53,6 +53,7 @@ from ivrguard.core.call import (
 )
 from ivrguard.core.caller import ANONYMOUS, Address, AddressKind
 from ivrguard.core.flow import Factor, Flow, Identify, Locks, Sends, Upstream
+from ivrguard.core.handoff import Holder
 from ivrguard.core.lockout import Ledger
 from ivrguard.core.rules import ANYONE, Demand, Rule, Target, Visit, decide
 
@@ -1090,6 +1091,15 @@ def test_a_transfer_done_twice_is_a_new_leg():
     )  # fmt: skip
 
     assert len(set(talk.call.legs)) == 2
+
+
+@pytest.mark.parametrize(("ended_ms", "ended"), [(None, False), (NOON, True)])
+def test_what_of_a_call_matters_to_a_hand_over(ended_ms, ended):
+    """Whose it is, what it proved, whether it lives, and its legs."""
+    call = replace(verified().call, legs=("leg-1",), ended_ms=ended_ms)
+
+    expected = Holder("CA1", OWNER, "ref-owner", call.proofs, ended=ended, legs=("leg-1",))
+    assert expected == calls.holder(call)
 
 
 # ── an IVR that knows better ─────────────────────────────────────────────────────────────────────────────
