@@ -49,9 +49,9 @@ from ivrguard.telephony.links import Inward, Kind, Refused, kind_of
 __all__ = ["Answer", "Flows", "Guard", "Hook", "Mounted", "World"]
 
 CONFLICTS_MAX = 5
-UNFINISHED_POLLS_MAX = 16
+UNFINISHED_POLLS_MAX = 32
 UNFINISHED_POLL_S = 0.25
-"""How long a webhook waits for another node that is answering the same one: 4 s of Twilio's 15."""
+"""How long a webhook waits for another node that is answering the same one: 8 s of Twilio's 15."""
 
 PASS_DEADLINE_S = 8.0
 WHISPER_TIMES = 2

@@ -580,6 +580,22 @@ def test_how_keys_look(digits, factor, expected):
     assert expected == calls.keyed(FLOW, call, digits)
 
 
+@pytest.mark.parametrize(
+    ("digits", "caller", "expected"),
+    [
+        ("1", PHONE, "fitting"),
+        ("2", PHONE, "misfit"),
+        ("123456", PHONE, "fitting"),
+        ("1", ANONYMOUS, "misfit"),
+    ],
+)
+def test_one_key_takes_the_account_of_the_caller_s_number(digits, caller, expected):
+    """That key, where the flow offers it, to a caller with a number."""
+    flow = replace(FLOW, identify=replace(FLOW.identify, offer_known_number=True))
+
+    assert expected == calls.keyed(flow, replace(a_call(flow, caller), question=Question("n")), digits)
+
+
 # ── counting and locks ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -1185,6 +1201,18 @@ def test_what_nobody_waits_for_is_nothing(event):
     verified() >> event << "rest"
 
 
+def test_a_code_that_could_not_be_sent_leaves_no_question():
+    """Even when nothing waits for its answer."""
+    talk = (
+        verified()
+        >> arrives("/wire/new") << "ask sms_code (6), code for wire sent"
+        >> REPLIED << "rest"
+        >> undelivered("code") << "rest"
+    )  # fmt: skip
+
+    assert talk >> keys("333444") << "rest"
+
+
 # ── the record ───────────────────────────────────────────────────────────────────────────────────────────
 
 UP, GRANTED = "authz_step_up {} path={}", "authz_granted request path={}"
@@ -1259,6 +1287,11 @@ VERIFIED = [*ENTERED, ATTEMPT.format("pin"), RIGHTLY.format("pin"), GRANTED.form
             id="busy",
         ),
         pytest.param(
+            lambda: verified() >> more("two_factor"),
+            [*VERIFIED, "authz_step_up code"],
+            id="the IVR asks for more",
+        ),
+        pytest.param(
             lambda: verified() >> more("gold"),
             [*VERIFIED, "authz_fail acr_unknown"],
             id="refused with nothing pending",
@@ -1324,6 +1357,21 @@ def test_one_lock_is_one_entry():
         talk >> WRONG << "ask again, pin (8)"
 
     assert sum(entry.event == "authn_login_lock" for talk in talks for entry in talk.record) == 1
+
+
+def test_what_is_sealed_does_not_show():
+    """Neither what waits, nor what was answered, nor what names a code (promise 5)."""
+    sent = Sent(SECRET, "code", "wire", NOON, 600)
+    last = calls.Last("fingerprint", NOON, "node", SECRET)
+    pending = calls.Pending(calls.What.REQUEST, (), SECRET)
+    question = Question("n", "pin", held=SECRET)
+    call = replace(
+        a_call(), sent=(sent,), last=last, pending=pending, question=question, cookies=SECRET, account=OWNER
+    )
+    events = (Arrived(visit(), SECRET, "n"), Waits(SECRET, "n"), AskedForMore((), None, SECRET, "n"))
+    moves = (Ask(question, (), 6, sent), Judge("code", allowed=True, sent=sent), Forward(SECRET))
+
+    assert SECRET not in repr((call, events, moves))
 
 
 # ── again is not twice ───────────────────────────────────────────────────────────────────────────────────
