@@ -226,7 +226,10 @@ def test_no_file_knows_this_machine():
 
 def test_no_file_names_a_registry():
     """Where packages come from is the installing machine's affair; what they must be is in their hashes."""
-    assert found(r"-{2}(?:extra-)?index.url|-{2}trusted.host|/simpl[e]/|https?://[\w.]*py(?:pi|thonhosted)") == []
+    assert (
+        found(r"-{2}(?:extra-)?index.url|-{2}trusted.host|/simpl[e]/|https?://[\w.]*py(?:pi|thonhosted)")
+        == []
+    )
 
 
 def test_nothing_runs_without_assertions():
