@@ -159,7 +159,9 @@ async def test_what_another_node_is_answering_is_waited_for(centre: Centre, monk
 
     assert line.outcome == "forwarded"
     assert len(naps) == UNFINISHED_POLLS_MAX
-    assert 3 < sum(naps) < 5
+    assert (
+        sum(naps) == 8
+    )  # long enough for an IVR that takes its time, short enough for one more try in 11.5 s
     assert centre.ivr.paths() == ["/voice", "/menu", "/menu"]
 
 
