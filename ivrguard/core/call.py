@@ -164,13 +164,13 @@ class Books:
     What is kept beyond one call and changes in the same act as it.
 
     `ledgers` by id (`ledger_ids`), `sends`: when codes were sent in this lane (ms), `spent`: the last TOTP
-    step used, `trusted`: this number verified on this account before.
+    step used, `trusted`: the numbers that verified on this account before.
     """
 
     ledgers: Mapping[str, lockout.Ledger] = field(default_factory=dict)
     sends: tuple[int, ...] = ()
     spent: int = -1
-    trusted: bool = False
+    trusted: tuple[lockout.Trusted, ...] = ()
 
 
 # ── events: what happened ────────────────────────────────────────────────────────────────────────────────
@@ -763,7 +763,7 @@ def _right(flow: Flow, call: Call, books: Books, event: Judged, question: Questi
     if event.step is not None:
         books = replace(books, spent=event.step)
     if call.caller.kind is AddressKind.PHONE:
-        books = replace(books, trusted=True)
+        books = replace(books, trusted=lockout.trust(books.trusted, call.caller.value, now_ms))
     proof = Proof(factor, flow.factors[factor].kind, now_ms, call.turn)
     kept = tuple(one for one in call.proofs if one.factor != factor)
     sent = tuple(one for one in call.sent if one.factor != factor)  # a code works once

@@ -4,7 +4,8 @@ The lockout rule, all of it.
 1. **Count, then judge, then forgive.** `reserve` counts an attempt as a failure before anybody looks at the
    secret; a crash in between leaves it counted. Right: `absolve`. Wrong: nothing more to do.
 2. A ledger is kept per (account, factor, lane) and per caller number. Keys are canonical and never empty;
-   unknown accounts are counted like known ones.
+   unknown accounts are counted like known ones. An account has a bounded number of lanes (`trust`), so that the
+   guesses of all of them together are a fixed number too.
 3. `failures` attempts within `within_s` lock the ledger for `lock_s[0]`; each further lock lasts the next
    entry, the last one repeats; a success steps back down. Attempts during the lock are not judged, not
    counted and do not extend it.
@@ -22,6 +23,37 @@ from enum import StrEnum
 
 POOL = "pool"
 """The lane of everyone who is not trusted: strangers share it, and lock only each other out."""
+
+TRUSTED_NUMBERS_MAX = 5
+"""Numbers with a lane of their own, per account: whoever has one secret could else buy a lane with every SIM."""
+
+TRUST_KEPT_S = 400 * 24 * 3600
+"""A number that did not answer right for so long is a stranger's again: numbers change hands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """A number that answered right on an account, and when it last did (ms since the epoch)."""
+
+    number: str
+    at_ms: int
+
+
+def trusts(numbers: tuple[Trusted, ...], number: str, now_ms: int) -> bool:
+    """Whether `number` answered right on this account before, and not too long ago."""
+    return any(one.number == number for one in _lasting(numbers, now_ms))
+
+
+def trust(numbers: tuple[Trusted, ...], number: str, now_ms: int) -> tuple[Trusted, ...]:
+    """The trusted numbers once `number` answered right: it is renewed, or added while there is room."""
+    lasting = _lasting(numbers, now_ms)
+    others = tuple(one for one in lasting if one.number != number)
+    full = len(others) == len(lasting) >= TRUSTED_NUMBERS_MAX
+    return others if full else (*others, Trusted(number, now_ms))
+
+
+def _lasting(numbers: tuple[Trusted, ...], now_ms: int) -> tuple[Trusted, ...]:
+    return tuple(one for one in numbers if now_ms - one.at_ms < TRUST_KEPT_S * 1000)
 
 
 @dataclass(frozen=True, slots=True)

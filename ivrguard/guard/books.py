@@ -16,7 +16,6 @@ from ivrguard.core.handoff import CODE_DIGITS, Alias, Desk, Leg
 from ivrguard.ports import Key, Keys, Put
 
 CALL_KEPT_S = 24 * 3600
-TRUST_KEPT_S = 400 * 24 * 3600
 SPENT_KEPT_S = 24 * 3600
 SENDS_KEPT_S = 24 * 3600
 NEVER_MS = 2**63 - 1
@@ -43,9 +42,9 @@ def ledger_key(name: str) -> Key[lockout.Ledger]:
     return Key("ledger", name)
 
 
-def trust_key(account: str, number: str) -> Key[int]:
-    """When this number answered right on this account, if ever."""
-    return Key("trust", f"{account}/{number}")
+def trust_key(account: str) -> Key[tuple[lockout.Trusted, ...]]:
+    """The numbers that answered right on this account."""
+    return Key("trust", account)
 
 
 def sends_key(account: str, lane: str) -> Key[tuple[int, ...]]:
@@ -103,7 +102,7 @@ def account_keys(flow: Flow, call: Call) -> Iterator[Key[object]]:
         yield ledger_key(name)
     yield sends_key(call.account, call.lane)
     yield spent_key(call.account)
-    yield trust_key(call.account, call.caller.value)
+    yield trust_key(call.account)
 
 
 def leg_keys(keys: Keys, call: Call, leg: str) -> Iterator[Key[object]]:
@@ -127,12 +126,12 @@ def books_of(flow: Flow, call: Call, values: Values) -> Books:
             ledgers[name] = found
     sends = values.get(sends_key(call.account, call.lane))
     spent = values.get(spent_key(call.account))
-    trusted = values.get(trust_key(call.account, call.caller.value)) is not None
+    trusted = values.get(trust_key(call.account))
     return Books(
         ledgers,
         sends if isinstance(sends, tuple) else (),
         spent if isinstance(spent, int) else -1,
-        trusted,
+        trusted if isinstance(trusted, tuple) else (),
     )
 
 
@@ -150,9 +149,8 @@ def puts_of(flow: Flow, call: Call, before: Books, after: Books, now_ms: int) ->
         yield Put(sends_key(call.account, call.lane), after.sends, now_ms + SENDS_KEPT_S * 1000)
     if after.spent != before.spent:
         yield Put(spent_key(call.account), after.spent, now_ms + SPENT_KEPT_S * 1000)
-    if after.trusted and not before.trusted:
-        key = trust_key(call.account, call.caller.value)
-        yield Put(key, now_ms, now_ms + TRUST_KEPT_S * 1000)
+    if after.trusted != before.trusted:
+        yield Put(trust_key(call.account), after.trusted, now_ms + lockout.TRUST_KEPT_S * 1000)
 
 
 def _locked_until_ms(rule: lockout.Rule, ledger: lockout.Ledger, now_ms: int) -> int | None:

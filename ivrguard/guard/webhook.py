@@ -20,6 +20,7 @@ from urllib.parse import urlencode, urlsplit
 
 from ivrguard import log
 from ivrguard.core import call as calls
+from ivrguard.core import lockout
 from ivrguard.core.assurance import Freshness, amr, reached
 from ivrguard.core.audit import Entry
 from ivrguard.core.call import Call, Event, Step
@@ -256,7 +257,8 @@ class Webhook:
             account, claimed = await self._world.directory.by_id(digits), digits
         every = tuple(self._flow.factors)
         name = account.id if account else claimed
-        trusted = await self._world.store.read(books.trust_key(name, caller.value)) is not None
+        numbers = await self._world.store.read(books.trust_key(name)) or ()
+        trusted = lockout.trusts(numbers, caller.value, self._world.clock())
         ref = self._world.keys.pseudonym("account", name)
         if account is None:
             return calls.Found(name, known=False, ref=ref, enrolled=every, trusted=trusted)

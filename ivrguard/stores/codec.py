@@ -24,7 +24,7 @@ from ivrguard.core.audit import Entry, Linked, canonical, link
 from ivrguard.core.call import Call
 from ivrguard.core.errors import StoreFault
 from ivrguard.core.handoff import Alias, Desk, Leg
-from ivrguard.core.lockout import Ledger, UnlockRequest
+from ivrguard.core.lockout import Ledger, Trusted, UnlockRequest
 from ivrguard.ports import Account, Change, Key, Put
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ TYPES: Mapping[str, Any] = {
     "leg": Leg,
     "sends": tuple[int, ...],  # when codes were sent to an account, in ms
     "spent": int,  # the last TOTP step that an account used
-    "trust": int,  # when a number answered right on an account, in ms
+    "trust": tuple[Trusted, ...],  # the numbers that answered right on an account
     "unlock": UnlockRequest,
     "number": tuple[str, ...],  # the accounts that have this E.164 number on file
 }

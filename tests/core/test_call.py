@@ -859,6 +859,16 @@ def test_a_number_that_verified_is_remembered():
     assert not guess(identified()).books.trusted
 
 
+def test_a_thief_with_the_pin_cannot_buy_lanes_without_end():
+    """Each number that answers right gets a count of its own, up to so many: the rest share the strangers'."""
+    books = Books()
+    for number in range(3 * lockout.TRUSTED_NUMBERS_MAX):
+        caller = Address(AddressKind.PHONE, f"+1415555{number:04d}")
+        books = replace(verified(Talk(call=a_call(caller=caller), books=books)).books, ledgers={})
+
+    assert [one.number[-4:] for one in books.trusted] == ["0000", "0001", "0002", "0003", "0004"]
+
+
 @pytest.mark.parametrize(
     ("ledgers", "expected"),
     [
@@ -1610,13 +1620,13 @@ class AnyCalls(RuleBasedStateMachine):
             dict(self.ledgers),
             self.sends.get((name, lane), ()),
             self.spent.get(name, -1),
-            (name, before.caller.value) in self.trust,
+            tuple(lockout.Trusted(number, self.now_ms) for whose, number in self.trust if whose == name),
         )
         step = calls.step(TIGHT, line.call, books, event, self.now_ms)
         assert SECRET not in repr((step, event))
         line.call, self.ledgers = step.call, dict(step.books.ledgers)
         self.sends[name, lane], self.spent[name] = step.books.sends, step.books.spent
-        if step.books.trusted:
+        if lockout.trusts(step.books.trusted, before.caller.value, self.now_ms):
             self.trust.add((name, before.caller.value))
         self.believe(line, event)
         self.check(line, step)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -28,6 +28,7 @@ from ivrguard.core.lockout import (
     Locked,
     Open,
     Rule,
+    Trusted,
     Unlocked,
     UnlockRequest,
 )
@@ -664,3 +665,43 @@ def test_the_machine_finds_each_planted_fault(monkeypatch, name, fault):
 
     with pytest.raises(AssertionError):
         run_state_machine_as_test(Machine, settings=HUNT)
+
+
+# ── trusted numbers: how many lanes an account may have ──────────────────────────────────────────────────
+
+KEPT_MS = lockout.TRUST_KEPT_S * 1000
+PLACES_TAKEN = tuple(Trusted(f"+1{place}", place) for place in range(lockout.TRUSTED_NUMBERS_MAX))
+
+
+def test_a_number_is_trusted_for_a_time_and_renewed():
+    """It lasts from its last success; one that was silent for longer is a stranger's again."""
+    once = lockout.trust((), "+1", 0)
+
+    assert lockout.trusts(once, "+1", KEPT_MS - 1)
+    assert not lockout.trusts(once, "+1", KEPT_MS)
+    assert not lockout.trusts(once, "+2", 0)
+    assert lockout.trust(once, "+1", 7) == (Trusted("+1", 7),)
+    assert lockout.trust(once, "+2", KEPT_MS) == (Trusted("+2", KEPT_MS),)
+
+
+def test_there_is_room_for_so_many_numbers():
+    """When all places are taken, those who have one are renewed and nobody is put out for a newcomer."""
+    assert lockout.trust(PLACES_TAKEN, "+9", 10) == PLACES_TAKEN
+    assert lockout.trust(PLACES_TAKEN, "+10", 10) == (*PLACES_TAKEN[1:], Trusted("+10", 10))
+    assert lockout.trust(PLACES_TAKEN[1:], "+9", 10) == (*PLACES_TAKEN[1:], Trusted("+9", 10))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, KEPT_MS // 3)), max_size=60))
+def test_never_more_lanes_than_that(successes):
+    """Whoever answers right, in whatever order and however often: the number of lanes is bounded."""
+    numbers, now = (), 0
+    for name, pause in successes:
+        now += pause
+        before = numbers
+        numbers = lockout.trust(numbers, str(name), now)
+        had = [one.number for one in before if now - one.at_ms < KEPT_MS]
+        expected = str(name) in had or len(had) < lockout.TRUSTED_NUMBERS_MAX
+
+        assert expected is lockout.trusts(numbers, str(name), now)
+        assert len({one.number for one in numbers}) == len(numbers) <= lockout.TRUSTED_NUMBERS_MAX
+        assert set(had) <= {one.number for one in numbers}

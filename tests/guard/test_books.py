@@ -120,6 +120,9 @@ def test_a_call_without_an_account_reads_nothing_more(flow: Flow):
     assert books.books_of(flow, call, {}) == Books()
 
 
+TRUSTED = (lockout.Trusted(OWNER.value, NOW),)
+
+
 def test_the_books_of_an_account(flow: Flow):
     """Ledgers by id, what was sent and spent, whether the number is trusted; what is not there is nothing."""
     call = call_of()
@@ -129,11 +132,11 @@ def test_the_books_of_an_account(flow: Flow):
         books.ledger_key(POOL_PIN): ledger,
         books.sends_key(call.account, call.lane): (NOW,),
         books.spent_key(call.account): 7,
-        books.trust_key(call.account, OWNER.value): NOW,
+        books.trust_key(call.account): TRUSTED,
     }
 
     assert books.books_of(flow, call, empty) == Books()
-    assert books.books_of(flow, call, full) == Books({POOL_PIN: ledger}, (NOW,), 7, trusted=True)
+    assert books.books_of(flow, call, full) == Books({POOL_PIN: ledger}, (NOW,), 7, trusted=TRUSTED)
     assert {key.id for key in empty if key.kind == "ledger"} == set(ledger_ids(flow, call))
 
 
@@ -153,7 +156,7 @@ def tried(count: int) -> lockout.Ledger:
 
 def test_what_did_not_change_is_not_written(flow: Flow):
     """A turn of a verified caller writes the call alone."""
-    same = Books({POOL_PIN: tried(2)}, (NOW,), 7, trusted=True)
+    same = Books({POOL_PIN: tried(2)}, (NOW,), 7, trusted=TRUSTED)
     assert list(books.puts_of(flow, call_of(), same, same, NOW)) == []
 
 
@@ -199,14 +202,14 @@ def test_a_numbers_ledger_is_judged_by_the_numbers_rule(flow: Flow):
 def test_what_else_is_kept_of_an_account(flow: Flow):
     """Codes sent and the step used for a day, a number's trust for four hundred."""
     call = call_of()
-    after = Books({}, (NOW,), 7, trusted=True)
+    after = Books({}, (NOW,), 7, trusted=TRUSTED)
 
     puts = {put.key: (put.value, put.expires_ms) for put in books.puts_of(flow, call, Books(), after, NOW)}
 
     assert puts == {
         books.sends_key(call.account, call.lane): ((NOW,), NOW + DAY_MS),
         books.spent_key(call.account): (7, NOW + DAY_MS),
-        books.trust_key(call.account, OWNER.value): (NOW, NOW + 400 * DAY_MS),
+        books.trust_key(call.account): (TRUSTED, NOW + 400 * DAY_MS),
     }
 
 
@@ -249,7 +252,7 @@ def test_every_key_has_its_own_kind():
     made = [
         books.call_key("x"),
         books.ledger_key("x"),
-        books.trust_key("x", "y"),
+        books.trust_key("x"),
         books.sends_key("x", "y"),
         books.spent_key("x"),
         books.leg_key("x"),

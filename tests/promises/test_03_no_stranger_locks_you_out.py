@@ -224,7 +224,7 @@ def with_trust_before_success(patch):
 def with_trust_for_every_account(patch):
     """A number that verified on one account is trusted on all."""
     key = books.trust_key
-    patch.setattr(books, "trust_key", lambda _, number: key("*", number))
+    patch.setattr(books, "trust_key", lambda _: key("*"))
 
 
 def with_the_number_counted_in_every_lane(patch):

@@ -354,7 +354,7 @@ def no_second_look_for_unknown_accounts(monkeypatch) -> None:
         account = await self._world.directory.by_id(keys)
         ref = self._world.keys.pseudonym("account", keys)
         if account is not None:
-            await self._world.store.read(trust_key(keys, self._call.caller.value))
+            await self._world.store.read(trust_key(keys))
         every = tuple(self._flow.factors)
         return calls.Found(keys, known=account is not None, ref=ref, enrolled=every)
 

@@ -42,7 +42,7 @@ def parts(open_flow) -> Parts:
 
 
 def expired(id_: str) -> tuple[Key[int], Put]:
-    key: Key[int] = Key("trust", id_)
+    key: Key[int] = Key("spent", id_)
     return key, Put(key, 1, expires_ms=1)
 
 
@@ -184,13 +184,13 @@ async def test_what_has_expired_is_swept_bit_by_bit(parts, monkeypatch):
 
     store, rounds = Watched(), []
     await kept(store, *(expired(str(number))[1] for number in range(5)))
-    await kept(store, Put(Key("trust", "lives"), 1, expires_ms=NOW_MS * 2), Put(Key("trust", "for ever"), 1))
+    await kept(store, Put(Key("spent", "lives"), 1, expires_ms=NOW_MS * 2), Put(Key("spent", "for ever"), 1))
     server = Server(replace(parts, store=store))
     await server.start()
     async with asyncio.timeout(5):
         await done.wait()
     assert rounds == [2, 2, 1]
-    assert [one.id for one in await store.list("trust")] == ["for ever", "lives"]
+    assert [one.id for one in await store.list("spent")] == ["for ever", "lives"]
     assert server.metrics.registry.get_sample_value("ivrguard_swept_total") == 5
     await server.stop()
 
