@@ -323,7 +323,7 @@ class Builder:
         return House(running, ivr, await owner(running))
 
     async def node(self, house: House) -> Rig:
-        """A second node: another server over the same data, with the same keys, clock and IVR."""
+        """A second node: another server over the same data, with the same keys, clock, IVR and carrier."""
         first = house.rig
         second = rig(
             first.flow,
@@ -333,6 +333,7 @@ class Builder:
             keyring=first.keyring,
             path=urlsplit(first.flow.upstream.url).path,
             hash_threads=2,
+            extra={"messenger": first.server.world.messenger},
         )
         return await self.stack.enter_async_context(second)
 
