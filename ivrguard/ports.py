@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from ivrguard.core.assurance import Kind
 from ivrguard.core.audit import Entry, Linked
+from ivrguard.core.lookup import NumberFacts
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -211,6 +212,62 @@ class Messenger(Protocol):
 
     async def send(self, to: str, text: str, *, deadline_s: float) -> None:
         """Hand a text to the carrier for `to` (E.164). Raises `core.errors.NotifyFault` if it was not taken."""
+
+
+class Verifications(Protocol):
+    """Codes that a service outside makes, sends and judges (Twilio Verify). It counts nothing for us: lockout.py does."""
+
+    async def start(self, to: str, *, again: bool, intent: str, language: str, deadline_s: float) -> str:
+        """
+        Have a code sent to `to` (E.164); the verification's id, which names the code from now on.
+
+        `again`: send the pending one's code once more. Otherwise one that is still pending is ended first, so that a
+        code belongs to one call and one `intent` (as spoken; put into the message where the service allows).
+        `language`: a tag such as es-US. Raises `core.errors.NotifyFault`, whose `why` tells what stood in the way.
+        """
+
+    async def check(self, verification: str | None, digits: str, *, deadline_s: float) -> "Verdict":
+        """
+        Whether `digits` are the code. None: there is none, so the same request is made about nothing, and is `Wrong`.
+
+        Raises `core.errors.NotifyFault` when the service did not judge: too many checks, an outage.
+        """
+
+
+class NumberLookup(Protocol):
+    """What is known of a phone number, before a code goes to it."""
+
+    async def look_up(self, number: str, packages: Sequence[str], *, deadline_s: float) -> NumberFacts:
+        """
+        The facts of these packages (`core.lookup.Lookup.wanted`). One that failed by itself leaves its facts None.
+
+        Raises `core.errors.NotifyFault` when nothing could be had at all.
+        """
+
+
+class Recordings(Protocol):
+    """The provider's recordings of a call."""
+
+    async def pause(self, account_sid: str, call_sid: str, *, deadline_s: float) -> None:
+        """
+        Pause every recording of the call that is under way; quiet when there is none. Harmless twice.
+
+        Raises `core.errors.NotifyFault` when a recording may be running on all the same.
+        """
+
+    async def resume(self, account_sid: str, call_sid: str, *, deadline_s: float) -> None:
+        """Let the paused recordings of the call go on. Raises as `pause`."""
+
+
+class Pins(Protocol):
+    """Changing a PIN, where the accounts are kept."""
+
+    async def change(self, account_id: str, digits: str, *, now_ms: int) -> bool:
+        """
+        Make `digits` the account's PIN from now on; False, and nothing changed, if they are too easy to guess.
+
+        Raises `core.errors.DirectoryFault`, or `Busy` when no hash thread is free.
+        """
 
 
 @dataclass(frozen=True, slots=True)

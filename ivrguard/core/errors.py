@@ -25,9 +25,17 @@ class UpstreamFault(Fault):
 
 
 class NotifyFault(Fault):
-    """A message could not be handed to the carrier."""
+    """
+    A message, a check or a lookup was not taken by the carrier.
+
+    `why`: a word for the record, such as `blocked` or `too_many_sends`; "undeliverable" when there is no better one.
+    """
 
     reason = "notify"
+
+    def __init__(self, message: str, *, why: str = "undeliverable") -> None:
+        super().__init__(message)
+        self.why = why
 
 
 class DirectoryFault(Fault):

@@ -9,10 +9,12 @@ keys and positions into the file, which flowfile.py turns into line and column.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from enum import StrEnum
 
 from ivrguard.core.assurance import AllOf, AnyOf, Expression, Kind, categories, factors_of, least, plan
 from ivrguard.core.lockout import Rule as Lockout
-from ivrguard.core.rules import Demand, Rule, glob, name_glob
+from ivrguard.core.lookup import Lookup
+from ivrguard.core.rules import Demand, Rule, Target, glob, name_glob
 
 Place = tuple[str | int, ...]
 
@@ -46,21 +48,43 @@ class Identify:
 
 @dataclass(frozen=True, slots=True)
 class Sends:
-    """How many codes may be sent: per call, and per account within a time (a code is a cost and a nuisance)."""
+    """
+    How many codes may be sent: per call; per account, number and country prefix within so many seconds.
+
+    A code is a cost and a nuisance, and traffic to one country's numbers is what those who profit from it pump
+    (https://www.twilio.com/docs/verify/preventing-toll-fraud).
+    """
 
     per_call: int = 2
     per_account: int = 5
     per_account_s: int = 3600
+    per_number: int = 10
+    per_number_s: int = 24 * 3600
+    per_prefix: int = 300
+    per_prefix_s: int = 3600
+
+
+class Via(StrEnum):
+    """Who makes, sends and judges a code: we, by a text message, or Twilio Verify."""
+
+    MESSAGES = "messages"
+    VERIFY = "verify"
 
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """A factor as this flow uses it. `digits`: how many keys an answer has. `valid_s`: how long a code lives."""
+    """
+    A factor as this flow uses it. `digits`: how many keys an answer has. `valid_s`: how long a code lives.
+
+    `lookup`: what a number must be like for a code to be sent to it.
+    """
 
     kind: Kind
     digits: int
     valid_s: int = CODE_VALID_S_MAX
     sends: Sends = Sends()
+    via: Via = Via.MESSAGES
+    lookup: Lookup = Lookup()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +98,56 @@ class Locks:
 
 
 @dataclass(frozen=True, slots=True)
+class Catalogue:
+    """
+    What the guard says in one language: `prompts`, key -> words, complete; `audio`, key -> the URL played instead.
+
+    `key`: what a caller keys at the first question to get it; "": it is not offered, but an account may have it.
+    """
+
+    language: str
+    prompts: Mapping[str, str]
+    voice: str = ""
+    audio: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PinChange:
+    """
+    Where a caller may change his PIN: the guard answers `path` itself once `demand` holds, then the call goes on at `then`.
+
+    Both are paths of the IVR's, canonical (core/rules.py).
+    """
+
+    path: str
+    demand: Demand
+    then: str
+
+
+class Recording(StrEnum):
+    """What becomes of the provider's recordings of a call while a secret is keyed."""
+
+    IGNORE = "ignore"
+    PAUSE = "pause"
+    """Paused where it can be; where it cannot, the question is asked all the same."""
+    MUST_PAUSE = "must_pause"
+    """Where a recording cannot be paused, no secret is asked for and the call is refused."""
+
+
+Sensitive = str | Target
+"""What an admin says is worth protecting: a path's glob, or a transfer's."""
+
+
+@dataclass(frozen=True, slots=True)
 class Flow:
     """
-    One flow, whole and frozen. `version` is a hash of the file's content: calls keep theirs.
+    One flow, whole and frozen. `version` is a hash of the content of its files: calls keep theirs.
 
-    `numbers`: dialled numbers, `sip:`/`client:` addresses or "*". `prompts`: key -> words, complete.
-    `tries`: answers not accepted in one question before the call is refused. `token_valid_s`: how long an
-    agent has to redeem a token.
+    `numbers`: dialled numbers, `sip:`/`client:` addresses or "*". `language`, `voice`, `prompts` and `audio` are its
+    own catalogue, `languages` the others. `tries`: answers not accepted in one question before the call is refused.
+    `token_valid_s`: how long an agent has to redeem a token. `ceiling`: the most chance of a break in a year that
+    `check` lets pass. `sensitive`: what must not fall to the default or be open to anyone.
     """
 
     name: str
@@ -97,12 +164,27 @@ class Flow:
     voice: str = ""
     timezone: str = "UTC"
     prompts: Mapping[str, str] = field(default_factory=dict)
+    audio: Mapping[str, str] = field(default_factory=dict)
+    languages: tuple[Catalogue, ...] = ()
     tries: int = 3
     token_valid_s: int = 600
+    sensitive: tuple[Sensitive, ...] = ()
+    ceiling: float | None = None
+    pin_change: PinChange | None = None
+    recording: Recording = Recording.IGNORE
 
     def kinds(self) -> Mapping[str, Kind]:
         """The kind of each factor, by name."""
         return {name: factor.kind for name, factor in self.factors.items()}
+
+    def catalogue(self, language: str = "") -> Catalogue:
+        """What is said in `language`: that very tag, or the same tongue of another country, or the flow's own."""
+        own = Catalogue(self.language, self.prompts, self.voice, self.audio)
+        every = (own, *self.languages)
+        tongue = language.partition("-")[0]
+        exact = (one for one in every if one.language == language)
+        close = (one for one in every if one.language.partition("-")[0] == tongue)
+        return next(exact, None) or next(close, own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +198,18 @@ class Finding:
 
 PROMPTS: tuple[str, ...] = (
     "identify",
+    "identify.short",
     "identify_or_known",
+    "identify_or_known.short",
+    "choose_language",
     "pin",
+    "pin.short",
     "sms_code",
+    "sms_code.short",
     "totp",
+    "totp.short",
+    "another_code",
+    "other_factor",
     "again",
     "not_heard",
     "mistyped",
@@ -132,20 +222,46 @@ PROMPTS: tuple[str, ...] = (
     "sms_text",
     "no_intent",
     "sms_warning",
+    "new_pin",
+    "new_pin_again",
+    "new_pin_differs",
+    "new_pin_weak",
+    "pin_changed",
+    "sms_pin_changed",
 )
-"""Every prompt that a catalogue must have. `intent.NAME` may be added: an intent as it is spoken."""
+"""
+Every prompt that a catalogue must have. `intent.NAME` may be added: an intent as it is spoken.
+
+`X.short` is what `X` is from the second time in a call on.
+"""
 
 PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {
+    "choose_language": ("key",),
     "pin": ("digits",),
+    "pin.short": ("digits",),
     "sms_code": ("digits",),
+    "sms_code.short": ("digits",),
     "totp": ("digits",),
+    "totp.short": ("digits",),
+    "another_code": ("key",),
+    "other_factor": ("key",),
+    "new_pin": ("digits",),
     "whisper": ("code",),
     "sms_text": ("code", "intent"),
 }
-"""What is filled in where, by prompt: `{digits}` how many keys, `{intent}` as spoken, `{code}`."""
+"""What is filled in where, by prompt: `{digits}` how many keys, `{key}` which one, `{intent}` as spoken, `{code}`."""
 
-PLACEHOLDERS_NEEDED: Mapping[str, str] = {"whisper": "code", "sms_text": "code"}
+PLACEHOLDERS_NEEDED: Mapping[str, str] = {
+    "choose_language": "key",
+    "another_code": "key",
+    "other_factor": "key",
+    "whisper": "code",
+    "sms_text": "code",
+}
 """Prompts that are of no use without one of them."""
+
+WRITTEN: frozenset[str] = frozenset({"sms_text", "sms_warning", "sms_pin_changed", "no_intent"})
+"""Prompts that are written in messages: they have no audio."""
 
 
 def did_you_mean(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:

@@ -8,7 +8,19 @@ from ivrguard.core.assurance import Kind
 from ivrguard.core.call import Call
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
-from ivrguard.ports import Codes, Directory, Ivr, Judge, Keys, Messenger, Store
+from ivrguard.ports import (
+    Codes,
+    Directory,
+    Ivr,
+    Judge,
+    Keys,
+    Messenger,
+    NumberLookup,
+    Pins,
+    Recordings,
+    Store,
+    Verifications,
+)
 from ivrguard.telephony.links import Links
 
 
@@ -52,7 +64,7 @@ class World:
     Everything outside that the guard uses.
 
     `issuer`: the public URL without a slash at its end. `node`: this process. `clock`: ms since the epoch.
-    `chance`: n random bytes.
+    `chance`: n random bytes. What is None is not set up: a flow that needs it finds its factor undeliverable.
     """
 
     store: Store
@@ -67,6 +79,10 @@ class World:
     node: str
     clock: Callable[[], int]
     chance: Callable[[int], bytes]
+    verifications: Verifications | None = None
+    numbers: NumberLookup | None = None
+    recordings: Recordings | None = None
+    pins: Pins | None = None
 
     def nonce(self) -> str:
         """128 bits for a question, a leg or a receipt: 32 hex digits, nothing that a URL would escape."""
