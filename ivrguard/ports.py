@@ -197,7 +197,10 @@ class Judge(Protocol):
     async def judge(
         self, credential: Credential | None, digits: str, challenge: Challenge | None, now_ms: int
     ) -> Verdict:
-        """Whether `digits` are the secret. Raises `core.errors.Busy` at once when the pool is at its bound."""
+        """
+        Whether `digits` are the secret. Raises `core.errors.Busy` at once when the pool is at its bound, and one who
+        asks somebody elsewhere `OutOfSight` when he was asked and gave no verdict.
+        """
 
 
 class Codes(Protocol):

@@ -1,19 +1,12 @@
 """
-A call, what happens to it, and what the guard does next. Every change of a call's state is made here.
+A call: what is kept of it between two webhooks, what can happen to it, and what the guard can do next.
 
 The laws of this file:
 
-1. `step(flow, call, books, event, now)` is pure: it returns the next call, one move, and the entries that go
-   on record with it. Nothing about a call lives anywhere else between two webhooks.
-2. Nothing is forwarded and no protected transfer is connected unless every demand holds at that moment:
-   `Forward` and `Transfer` come out of `_proceed` and nowhere else.
-3. Each question has a nonce of its own. An answer to any other question changes nothing.
-4. A guess is counted before it is judged (`lockout.reserve`, in the same act as the move `Judge`); locked and
-   unknown accounts get the same questions, the same words and the same work.
-5. A delivery that came before changes nothing (`admit`): each one is remembered by its fingerprint.
-6. Proofs, never levels, are kept (core/assurance.py). Digits are never part of a call; what must wait is sealed.
-
-A webhook needs at most three turns: an event, the move's outcome, and once more.
+1. Nothing about a call lives anywhere else between two webhooks. core/step.py makes every change of it.
+2. Each question has a nonce of its own. An answer to any other question changes nothing.
+3. Proofs, never levels, are kept (core/assurance.py). Digits are never part of a call; what must wait is sealed.
+4. What belongs to an account or a number beyond the call is in `Books`, by ids that are made here.
 """
 
 from collections.abc import Mapping
@@ -21,29 +14,18 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from ivrguard.core import handoff, lockout
-from ivrguard.core.assurance import Freshness, Kind, Proof, plan, proved
+from ivrguard.core.assurance import Kind, Proof
 from ivrguard.core.audit import Entry
 from ivrguard.core.caller import Address, AddressKind
-from ivrguard.core.flow import Flow
-from ivrguard.core.rules import Demand, Visit, decide
-
-ASKS_PER_CALL_MAX = 40
-"""Questions in one call; a caller who needs more is not getting anywhere."""
-
-SEEN_MAX = 32
-"""Fingerprints of deliveries kept per call; a delivery from longer ago is stale by its turn."""
-
-ENTRIES_WITHOUT_TURN_MAX = 16
-"""Deliveries to URLs that are not ours (the number's own, REST redirects) remembered per call, for ever."""
+from ivrguard.core.flow import Catalogue, Factor, Flow
+from ivrguard.core.rules import Demand, Visit
 
 KNOWN_NUMBER_KEY = "1"
 """What a caller keys to take the account of the number that he calls from."""
 
-HOLDS_MAX = 10
-"""How often one answer may wait for a free hash thread before the caller is asked to call later."""
-
-IVR_CHALLENGES_MAX = 2
-"""How often the IVR may ask for more (RFC 9470) for one request before it is a loop."""
+ANOTHER_CODE_KEY = "1"
+OTHER_FACTOR_KEY = "2"
+"""What a caller keys instead of an answer, then the pound key: no PIN and no code is that short."""
 
 
 # ── state ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -52,24 +34,36 @@ IVR_CHALLENGES_MAX = 2
 @dataclass(frozen=True, slots=True)
 class Question:
     """
-    What the caller is being asked. `factor` "": which account. `held`: sealed digits that wait for a thread.
+    What the caller is being asked. `factor` "": see `about`. `held`: sealed digits that wait for a thread.
 
-    `counted`: the attempt (see core/lockout.py) that the answer being judged is, "" while none is judged.
+    `counted`: the attempt (see core/lockout.py) that the answer being judged is, "" while none is judged. `chosen`:
+    the new PIN as it was keyed the first time, sealed.
     """
 
     nonce: str
     factor: str = ""
+    about: "About" = field(default_factory=lambda: About.ACCOUNT)
     silences: int = 0
     holds: int = 0
     counted: str = ""
     held: str = field(default="", repr=False)
+    chosen: str = field(default="", repr=False)
+
+
+class About(StrEnum):
+    """What a question without a factor is about: which account, or a new PIN, which is keyed twice."""
+
+    ACCOUNT = "account"
+    NEW_PIN = "new_pin"
+    NEW_PIN_AGAIN = "new_pin_again"
 
 
 class What(StrEnum):
-    """What is held up by questions."""
+    """What is held up by questions. A PIN change is the guard's own: the IVR never hears of it."""
 
     REQUEST = "request"
     TRANSFER = "transfer"
+    PIN_CHANGE = "pin_change"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +90,14 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A code that was sent in this call: its challenge's id, factor, intent and time."""
+    """A code that was sent in this call: its challenge's id, factor, intent and time; `again`: in place of a live one."""
 
     id: str = field(repr=False)
     factor: str
     intent: str
     at_ms: int
     valid_s: int
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +118,10 @@ class Call:
     `account` is canonical ("" until claimed) and proves nothing; `known`: the directory has it; `ref` is its
     keyed hash for records. `enrolled`: factors that the account can answer. `lane`: see core/lockout.py.
     `turn` counts the deliveries that changed the call. `misses`: answers not accepted since the last right
-    one. `failed`: factors whose codes could not be sent. `cookies`: the IVR's, sealed.
+    one. `failed`: factors that cannot be had in this call. `declined`: those that the caller wants to be spared.
+    `cookies`: the IVR's, sealed. `language`: what the caller chose by key; `owners_language`: the account's. `to`,
+    `to_prefix`: a keyed hash of the number that codes go to, and its country's prefix. `heard`: the questions that he
+    knows by now. `paused`: recordings are to stand still. `notes`: what the attestation says against the number.
     """
 
     sid: str
@@ -147,6 +145,7 @@ class Call:
     asks: int = 0
     codes_sent: int = 0
     failed: tuple[str, ...] = ()
+    declined: tuple[str, ...] = ()
     misses: int = 0
     locked_out: bool = False
     warned: bool = False
@@ -156,6 +155,13 @@ class Call:
     legs: tuple[str, ...] = ()
     cookies: str = field(default="", repr=False)
     ended_ms: int | None = None
+    language: str = ""
+    owners_language: str = ""
+    to: str = ""
+    to_prefix: str = ""
+    heard: tuple[str, ...] = ()
+    paused: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +169,12 @@ class Books:
     """
     What is kept beyond one call and changes in the same act as it.
 
-    `ledgers` by id (`ledger_ids`), `sends`: when codes were sent in this lane (ms), `spent`: the last TOTP
+    `ledgers` by id (`ledger_ids`), `sends`: when codes were sent (ms), by id (`send_limits`), `spent`: the last TOTP
     step used, `trusted`: the numbers that verified on this account before.
     """
 
     ledgers: Mapping[str, lockout.Ledger] = field(default_factory=dict)
-    sends: tuple[int, ...] = ()
+    sends: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     spent: int = -1
     trusted: tuple[lockout.Trusted, ...] = ()
 
@@ -178,13 +184,20 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Which account the caller's keys name. Unknown ones look the same; `enrolled` is then every factor."""
+    """
+    Which account the caller's keys name. Unknown ones look the same; `enrolled` is then every factor.
+
+    `language`: its owner's. `to`, `to_prefix`: see `Call`; an unknown account has some of its own.
+    """
 
     account: str
     known: bool
     ref: str
     enrolled: tuple[str, ...]
     trusted: bool = False
+    language: str = ""
+    to: str = ""
+    to_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +220,16 @@ class Resumed:
 class Answered:
     """
     The caller answered the question. `keys`: how the keys look (never which they are), `found`: the account
-    they name when that was the question.
+    they name when that was the question, `language`: the one they choose. Of a new PIN: `held`, sealed, and whether
+    it is the `same` as the first time.
     """
 
     keys: "Keyed"
     nonce: str
     found: Found | None = None
+    language: str = ""
+    held: str = field(default="", repr=False)
+    same: bool = False
 
 
 class Keyed(StrEnum):
@@ -222,15 +239,23 @@ class Keyed(StrEnum):
     REPEAT = "repeat"
     FITTING = "fitting"
     MISFIT = "misfit"
+    LANGUAGE = "language"
+    ANOTHER_CODE = "another_code"
+    OTHER_FACTOR = "other_factor"
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The answer was judged. `right` None: it was not looked at (a fault); `step`: the TOTP step it matched."""
+    """
+    The answer was judged. `right` None: a fault; `step`: the TOTP step it matched.
+
+    `out_of_sight`: whoever judges is elsewhere and may have looked at it before it failed, so the attempt counts.
+    """
 
     right: bool | None
     nonce: str
     step: int | None = None
+    out_of_sight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,13 +297,40 @@ class AskedForMore:
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """The carrier did not take the code of this factor: another factor, or an apology."""
+    """The code of this factor was not sent, or not taken, and `why`: another factor, or an apology."""
 
     factor: str
     nonce: str
+    why: str = "undeliverable"
 
 
-Event = Arrived | Resumed | Answered | Judged | Waits | Replied | AskedForMore | Undelivered
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A recording could not be paused before a secret is keyed."""
+
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True)
+class PinChanged:
+    """The new PIN is in force; or not (`changed` False), as it is too easy to guess."""
+
+    changed: bool
+    nonce: str
+
+
+Event = (
+    Arrived
+    | Resumed
+    | Answered
+    | Judged
+    | Waits
+    | Replied
+    | AskedForMore
+    | Undelivered
+    | Recorded
+    | PinChanged
+)
 
 
 # ── moves: what to do ────────────────────────────────────────────────────────────────────────────────────
@@ -328,6 +380,19 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangePin:
+    """Make the keys that are here the account's PIN."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """Say the prompt `words`; then the call goes on at the IVR's `path`."""
+
+    words: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """Say the prompt `words`, then hang up, or `dial` a human who is told nothing was verified."""
 
@@ -341,66 +406,18 @@ class Rest:
     """Nothing is to be done: what came is stale, or the IVR's document goes out as it is."""
 
 
-Move = Ask | Judge | Hold | Forward | Transfer | Refuse | Rest
+Move = Ask | Judge | Hold | Forward | Transfer | ChangePin | GoOn | Refuse | Rest
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One turn: the call and the books afterwards, the move, the record, and whether to warn the owner."""
+    """One turn: the call and the books afterwards, the move, the record; `tell`: what to write to the owner."""
 
     call: Call
     books: Books
     move: Move
     entries: tuple[Entry, ...] = ()
-    warn: bool = False
-
-
-# ── admission: again is not twice ────────────────────────────────────────────────────────────────────────
-
-
-class Admission(StrEnum):
-    """What a delivery is to this call."""
-
-    FRESH = "fresh"
-    REPEATED = "repeated"
-    UNFINISHED = "unfinished"
-    STALE = "stale"
-
-
-def admit(call: Call, fingerprint: str, turn: int | None) -> Admission:
-    """
-    Whether this delivery is new. `turn`: the turn whose document held the URL, None for URLs not of ours.
-
-    The last one repeated is answered as before (`call.last.answer`), or unfinished when its answer was not
-    saved. Anything older that comes again is stale.
-    """
-    if call.last is not None and call.last.fingerprint == fingerprint:
-        return Admission.REPEATED if call.last.answer else Admission.UNFINISHED
-    if fingerprint in call.seen or fingerprint in call.seen_without_turn:
-        return Admission.STALE
-    if turn is None:
-        full = len(call.seen_without_turn) >= ENTRIES_WITHOUT_TURN_MAX
-        return Admission.STALE if full else Admission.FRESH
-    fresh = turn <= call.turn and call.turn - turn < SEEN_MAX
-    return Admission.FRESH if fresh else Admission.STALE
-
-
-def remember(call: Call, fingerprint: str, turn: int | None, node: str, now_ms: int) -> Call:
-    """The call, having taken this delivery: its next turn."""
-    seen, without = call.seen, call.seen_without_turn
-    if turn is None:
-        without = (*without, fingerprint)
-    else:
-        seen = (*seen, fingerprint)[-SEEN_MAX:]
-    last = Last(fingerprint, now_ms, node)
-    return replace(call, seen=seen, seen_without_turn=without, last=last, turn=call.turn + 1)
-
-
-def answered(call: Call, fingerprint: str, answer: str) -> Call:
-    """The call, knowing the sealed answer to its last delivery; unchanged if another one came since."""
-    if call.last is None or call.last.fingerprint != fingerprint:
-        return call
-    return replace(call, last=replace(call.last, answer=answer))
+    tell: str = ""
 
 
 # ── the books ────────────────────────────────────────────────────────────────────────────────────────────
@@ -420,11 +437,41 @@ def ledger_ids(flow: Flow, call: Call) -> tuple[str, ...]:
     """Every ledger that a step of this call may read or change."""
     if not call.account:
         return ()
-    every = (name for factor in flow.factors for name, _, _ in _concerned(flow, call, factor))
+    every = (name for factor in flow.factors for name, _, _ in concerned(flow, call, factor))
     return tuple(dict.fromkeys(every))
 
 
-def _own_ledger_id(flow: Flow, call: Call, factor: str) -> str:
+def send_limits(flow: Flow, call: Call) -> tuple[tuple[str, int, int], ...]:
+    """
+    What bounds the codes sent to this call's account: an id, how many, in how many seconds.
+
+    By account and by number in a lane of its own, by country's prefix for callers who proved something apart from
+    those who only claim: strangers must not use up the owner's. An unknown account has a number that nobody has.
+    """
+    return _send_limits(flow, call, "proved" if call.proofs else "claimed")
+
+
+def send_windows(flow: Flow, call: Call) -> Mapping[str, int]:
+    """
+    Every id of `Books.sends` that a step of this call may read or change (it may prove something in it), and for how
+    many seconds its times matter.
+    """
+    both = (*_send_limits(flow, call, "claimed"), *_send_limits(flow, call, "proved"))
+    return {name: within_s for name, _, within_s in both}
+
+
+def _send_limits(flow: Flow, call: Call, stage: str) -> tuple[tuple[str, int, int], ...]:
+    sends = next((one.sends for one in flow.factors.values() if one.kind is Kind.SMS_CODE), None)
+    if sends is None or not call.account:
+        return ()
+    return (
+        (f"{call.account}/{call.lane}", sends.per_account, sends.per_account_s),
+        (f"number/{call.to}/{call.lane}", sends.per_number, sends.per_number_s),
+        (f"prefix/{call.to_prefix}/{stage}", sends.per_prefix, sends.per_prefix_s),
+    )
+
+
+def own_ledger_id(flow: Flow, call: Call, factor: str) -> str:
     """
     The ledger of the call's account, lane and factor, by the factor's kind: two flows that name one secret
     differently share its count, or each name would be as many guesses more.
@@ -432,42 +479,18 @@ def _own_ledger_id(flow: Flow, call: Call, factor: str) -> str:
     return ledger_id(call.account, flow.factors[factor].kind, call.lane)
 
 
-def _concerned(flow: Flow, call: Call, factor: str) -> tuple[tuple[str, lockout.Rule, str], ...]:
+def concerned(flow: Flow, call: Call, factor: str) -> tuple[tuple[str, lockout.Rule, str], ...]:
     """
     The ledgers that an attempt counts in: the id, the rule, and how the record names it.
 
     In a trusted lane the caller number's is not among them: whoever pretends to call from that number fills it,
     and would lock out the owner, whose guesses his lane bounds already.
     """
-    own = (_own_ledger_id(flow, call, factor), flow.locks.account, _lane_name(call))
+    own = (own_ledger_id(flow, call, factor), flow.locks.account, lane_name(call))
     number, rule = number_ledger_id(call.caller), flow.locks.caller_number
     if number is None or rule is None or call.lane != lockout.POOL:
         return (own,)
     return (own, (number, rule, "caller_number"))
-
-
-def _reserve(
-    flow: Flow, call: Call, books: Books, factor: str, attempt: str, now_ms: int
-) -> tuple[Books, bool]:
-    """Count the attempt in every ledger concerned, or in none: the books, and whether it may be judged."""
-    after = dict(books.ledgers)
-    for name, rule, _ in _concerned(flow, call, factor):
-        ledger, allowed = lockout.reserve(rule, books.ledgers.get(name, lockout.Ledger()), attempt, now_ms)
-        if not allowed:
-            return books, False
-        after[name] = ledger
-    return replace(books, ledgers=after), True
-
-
-def _settle(flow: Flow, call: Call, books: Books, factor: str, attempt: str, *, right: bool) -> Books:
-    """Right: forgive the attempt and the failures before it in its lane. Not judged: take it back alone."""
-    own, number = _own_ledger_id(flow, call, factor), number_ledger_id(call.caller)
-    after = dict(books.ledgers)
-    if own in after:
-        after[own] = (lockout.absolve if right else lockout.withdraw)(after[own], attempt)
-    if number in after:
-        after[number] = lockout.withdraw(after[number], attempt)
-    return replace(books, ledgers=after)
 
 
 def locked(flow: Flow, call: Call, books: Books, now_ms: int) -> bool:
@@ -475,137 +498,11 @@ def locked(flow: Flow, call: Call, books: Books, now_ms: int) -> bool:
     return any(
         not isinstance(lockout.standing(flow.locks.account, books.ledgers[name], now_ms), lockout.Open)
         for factor in flow.factors
-        if (name := _own_ledger_id(flow, call, factor)) in books.ledgers
+        if (name := own_ledger_id(flow, call, factor)) in books.ledgers
     )
 
 
-# ── the step ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def step(flow: Flow, call: Call, books: Books, event: Event, now_ms: int) -> Step:
-    """One turn of the call. Pure: same arguments, same result."""
-    match event:
-        case Arrived(visit, held, nonce):
-            demand, _ = decide(flow.rules, flow.default, visit)
-            pending = Pending(What.REQUEST, (demand,), since_turn=call.turn, about=visit.path)
-            if missing(flow, call, demand, call.turn, now_ms) != ():
-                pending = replace(pending, held=held)
-            call = replace(call, pending=pending, question=None)
-            return _proceed(flow, call, books, nonce, now_ms, first=True)
-        case Resumed(nonce):
-            return _proceed(flow, call, books, nonce, now_ms, first=True)
-        case Answered():
-            return _answered(flow, call, books, event, now_ms)
-        case Judged():
-            return _judged(flow, call, books, event, now_ms)
-        case Waits(held, nonce):
-            return _waits(flow, call, books, held, nonce, now_ms)
-        case AskedForMore():
-            return _asked_for_more(flow, call, books, event, now_ms)
-        case Undelivered(factor, nonce):
-            sent = tuple(one for one in call.sent if one.factor != factor)
-            call = replace(call, failed=(*call.failed, factor), sent=sent, question=None)
-            return _proceed(flow, call, books, nonce, now_ms)
-        case Replied(cut):  # pragma: no branch -- there are no other events
-            return _replied(call, books, cut)
-
-
-def missing(flow: Flow, call: Call, demand: Demand, since_turn: int, now_ms: int) -> tuple[str, ...] | None:
-    """The factors still to be asked for, () when the demand holds now, None when it cannot be reached."""
-    if demand.require is None:
-        return ()
-    able = frozenset(call.enrolled) - frozenset(call.failed)
-    if not call.proofs:
-        # Before anything is proved every account is asked alike, whatever it has enrolled (promise 6).
-        able = frozenset(flow.factors) - frozenset(call.failed)
-    have = proved(call.proofs, Freshness(demand.within_s), now_ms)
-    steps = plan(flow.levels[demand.require], have, able)
-    if steps is None or demand.reverify is None:
-        return steps
-    fresh = proved(call.proofs, Freshness(None, since_turn, demand.fresh_s), now_ms)
-    more = plan(flow.levels[demand.reverify], fresh | frozenset(steps), able)
-    return None if more is None else (*steps, *more)
-
-
-def _proceed(flow: Flow, call: Call, books: Books, nonce: str, now_ms: int, *, first: bool = False) -> Step:
-    """Let the pending thing go on if all its demands hold now; otherwise ask for the first thing missing."""
-    pending = call.pending
-    if pending is None:
-        return Step(call, books, Rest())
-    plans = [missing(flow, call, demand, pending.since_turn, now_ms) for demand in pending.demands]
-    if all(found == () for found in plans):
-        return _granted(flow, call, books, pending, nonce, now_ms)
-    if not call.account:
-        return _ask(flow, call, books, Question(nonce), (), now_ms, entry=first)
-    if any(found is None for found in plans):
-        if call.failed:
-            return _refuse(call, books, "unavailable", "undeliverable", now_ms)
-        return _refuse(call, books, "refused", "not_enrolled", now_ms)
-    factor = next(found[0] for found in plans if found)
-    return _ask(flow, call, books, Question(nonce, factor), (), now_ms, entry=first)
-
-
-def _granted(flow: Flow, call: Call, books: Books, pending: Pending, nonce: str, now_ms: int) -> Step:
-    intent = next((demand.intent for demand in pending.demands if demand.intent), "")
-    done = replace(call, question=None, misses=0)
-    if pending.what is What.REQUEST:
-        entry = _entry(done, "authz_granted", now_ms, pending.what, intent=intent, path=pending.about)
-        return Step(done, books, Forward(pending.held, intent), (entry,))
-    leg = handoff.mint(
-        flow,
-        holder(done),
-        leg_id=nonce,
-        queues=pending.queues,
-        carriers=pending.carriers,
-        whispers=pending.whispers,
-        intent=intent,
-        now_ms=now_ms,
-    )
-    done = replace(done, legs=(*done.legs, leg.id))
-    entry = _entry(
-        done, "authn_token_created", now_ms, pending.what, intent=intent, queues=",".join(leg.queues)
-    )
-    return Step(done, books, Transfer(pending.held, leg), (entry,))
-
-
-def _ask(
-    flow: Flow,
-    call: Call,
-    books: Books,
-    question: Question,
-    preface: tuple[str, ...],
-    now_ms: int,
-    *,
-    entry: bool = False,
-    entries: tuple[Entry, ...] = (),
-) -> Step:
-    """Put the question, sending a code first where it needs one that was not sent yet."""
-    if call.asks >= ASKS_PER_CALL_MAX:
-        return _refuse(call, books, "refused", "asks", now_ms, entries)
-    call = replace(call, asks=call.asks + 1, question=question)
-    if entry:
-        entries = (
-            *entries,
-            _entry(call, "authz_step_up", now_ms, question.factor or "identify", **_about(call)),
-        )
-    if not question.factor:
-        words = "identify_or_known" if offers_number(flow, call) else "identify"
-        move = Ask(question, (*preface, words), flow.identify.digits_max + 1)
-        return Step(call, books, move, entries)
-    factor = flow.factors[question.factor]
-    send: Sent | None = None
-    for_real = False
-    if factor.kind is Kind.SMS_CODE and current_code(call, question.factor, now_ms) is None:
-        within = tuple(at for at in books.sends if at > now_ms - factor.sends.per_account_s * 1000)
-        if call.codes_sent >= factor.sends.per_call or len(within) >= factor.sends.per_account:
-            return _refuse(call, books, "refused", "sends", now_ms, entries)
-        send = Sent(question.nonce, question.factor, _intent(call), now_ms, factor.valid_s)
-        # A locked or unknown account hears the same, but no message goes out.
-        for_real = call.known and not _is_locked(flow, call, books, question.factor, now_ms)
-        call = replace(call, sent=(*call.sent, send), codes_sent=call.codes_sent + 1)
-        books = replace(books, sends=(*within, now_ms))
-    move = Ask(question, (*preface, factor.kind.value), factor.digits, send, for_real)
-    return Step(call, books, move, entries)
+# ── what follows from a call ─────────────────────────────────────────────────────────────────────────
 
 
 def holder(call: Call) -> handoff.Holder:
@@ -616,67 +513,16 @@ def holder(call: Call) -> handoff.Holder:
 def current_code(call: Call, factor: str, now_ms: int) -> Sent | None:
     """The code of this factor that was sent in this call, for this intent, and is still valid."""
     for sent in reversed(call.sent):
-        fits = sent.factor == factor and sent.intent == _intent(call)
+        fits = sent.factor == factor and sent.intent == intent_of(call)
         if fits and now_ms < sent.at_ms + sent.valid_s * 1000:
             return sent
     return None
 
 
-def _intent(call: Call) -> str:
+def intent_of(call: Call) -> str:
+    """What the caller is about to do, in the admin's word; "" when no rule names it."""
     demands = call.pending.demands if call.pending else ()
     return next((demand.intent for demand in demands if demand.intent), "")
-
-
-def _is_locked(flow: Flow, call: Call, books: Books, factor: str, now_ms: int) -> bool:
-    """Whether an answer would be judged for show: the factor is locked, or the caller's number is."""
-    return any(
-        not isinstance(
-            lockout.standing(rule, books.ledgers.get(name, lockout.Ledger()), now_ms), lockout.Open
-        )
-        for name, rule, _ in _concerned(flow, call, factor)
-    )
-
-
-def _answered(flow: Flow, call: Call, books: Books, event: Answered, now_ms: int) -> Step:
-    question = call.question
-    if question is None:
-        return Step(call, books, Rest())
-    again = replace(question, nonce=event.nonce, counted="")
-    match event.keys:
-        case Keyed.NOTHING if question.silences + 1 >= flow.tries:
-            return _refuse(call, books, "goodbye", "silence", now_ms)
-        case Keyed.NOTHING:
-            again = replace(again, silences=question.silences + 1)
-            return _ask(flow, call, books, again, ("not_heard",), now_ms)
-        case Keyed.REPEAT:
-            return _ask(flow, call, books, again, (), now_ms)
-        case Keyed.MISFIT:
-            return _missed(flow, call, books, again, "mistyped", now_ms)
-        case Keyed.FITTING if not question.factor:
-            return _claimed(flow, call, books, event, now_ms)
-        case Keyed.FITTING:  # pragma: no branch -- keys look in one of these ways
-            # One delivery is one guess: the same one again counts once, another one counts for itself.
-            attempt = f"{question.nonce}/{call.turn}"
-            books, allowed = _reserve(flow, call, books, question.factor, attempt, now_ms)
-            reason = "counted" if allowed else "locked"
-            entry = _entry(
-                call, "authn_attempt", now_ms, reason, factor=question.factor, lane=_lane_name(call)
-            )
-            call = replace(call, locked_out=not allowed, question=replace(question, counted=attempt))
-            move = Judge(question.factor, allowed, current_code(call, question.factor, now_ms))
-            return Step(call, books, move, (entry,))
-
-
-def _claimed(flow: Flow, call: Call, books: Books, event: Answered, now_ms: int) -> Step:
-    found = event.found
-    if found is None:
-        return _missed(flow, call, books, Question(event.nonce), "mistyped", now_ms)
-    call = claim(flow, call, found)
-    entry = _entry(
-        call, "account_claimed", now_ms, "known" if found.known else "unknown", lane=_lane_name(call)
-    )
-    turn = _proceed(flow, call, books, event.nonce, now_ms)
-    return replace(turn, entries=(entry, *turn.entries))
 
 
 def keyed(flow: Flow, call: Call, digits: str | None) -> Keyed:
@@ -690,7 +536,16 @@ def keyed(flow: Flow, call: Call, digits: str | None) -> Keyed:
     if not (digits.isascii() and digits.isdigit()):
         return Keyed.MISFIT
     if question.factor:
-        fits = len(digits) == flow.factors[question.factor].digits
+        factor = flow.factors[question.factor]
+        fits = len(digits) == factor.digits
+        if digits == ANOTHER_CODE_KEY and factor.kind is Kind.SMS_CODE:
+            return Keyed.ANOTHER_CODE
+        if digits == OTHER_FACTOR_KEY:
+            return Keyed.OTHER_FACTOR
+    elif question.about is not About.ACCOUNT:
+        fits = len(digits) == pin_factor(flow).digits
+    elif chosen_language(flow, call, digits):
+        return Keyed.LANGUAGE
     else:
         fits = flow.identify.digits_min <= len(digits) <= flow.identify.digits_max
         fits = fits or (digits == KNOWN_NUMBER_KEY and offers_number(flow, call))
@@ -711,155 +566,44 @@ def claim(flow: Flow, call: Call, found: Found) -> Call:
         known=found.known,
         ref=found.ref,
         enrolled=found.enrolled,
+        owners_language=found.language,
+        to=found.to,
+        to_prefix=found.to_prefix,
         lane=call.caller.value if trusted and call.caller.kind is AddressKind.PHONE else lockout.POOL,
         proofs=(),
         sent=(),
+        declined=(),
         question=None,
         misses=0,
     )
 
 
-def _judged(flow: Flow, call: Call, books: Books, event: Judged, now_ms: int) -> Step:
-    question = call.question
-    if question is None or not question.counted:  # a verdict that nobody asked for
-        return Step(call, books, Rest())
-    if event.right is None:
-        books = _settle(flow, call, books, question.factor, question.counted, right=False)
-        entry = _entry(call, "authn_attempt_withdrawn", now_ms, "fault", factor=question.factor)
-        return _refuse(call, books, "unavailable", "fault", now_ms, (entry,))
-    used = event.step is not None and event.step <= books.spent
-    if event.right and not call.locked_out and not used:
-        return _right(flow, call, books, event, question, now_ms)
-    reason = "locked" if call.locked_out else ("used" if used else "wrong")
-    entry = _entry(call, "authn_login_fail", now_ms, reason, factor=question.factor, lane=_lane_name(call))
-    entries = (entry, *_locks(flow, call, books, question, now_ms))
-    warn = bool(call.proofs) and call.known and not call.warned
-    call = replace(call, warned=call.warned or warn)
-    again = replace(question, nonce=event.nonce, held="", counted="")
-    return replace(_missed(flow, call, books, again, "again", now_ms, entries), warn=warn)
-
-
-def _locks(flow: Flow, call: Call, books: Books, question: Question, now_ms: int) -> tuple[Entry, ...]:
-    """An entry for each lock that the wrong answer made, with its end: the attempt that filled a ledger tells."""
-    entries: list[Entry] = []
-    for name, rule, lane in _concerned(flow, call, question.factor):
-        ledger = books.ledgers.get(name, lockout.Ledger())
-        if not ledger.attempts or ledger.attempts[-1].id != question.counted:
-            continue
-        stands = lockout.standing(rule, ledger, now_ms)
-        if isinstance(stands, lockout.Open):
-            continue
-        reason, until = "lifetime", ""
-        if isinstance(stands, lockout.Locked):
-            reason, until = "maxretries", str(stands.until_ms)
-        facts = {"factor": question.factor, "lane": lane, "until_ms": until}
-        entries.append(_entry(call, "authn_login_lock", now_ms, reason, **facts))
-    return tuple(entries)
-
-
-def _right(flow: Flow, call: Call, books: Books, event: Judged, question: Question, now_ms: int) -> Step:
-    factor = question.factor
-    books = _settle(flow, call, books, factor, question.counted, right=True)
-    if event.step is not None:
-        books = replace(books, spent=event.step)
-    if call.caller.kind is AddressKind.PHONE:
-        books = replace(books, trusted=lockout.trust(books.trusted, call.caller.value, now_ms))
-    proof = Proof(factor, flow.factors[factor].kind, now_ms, call.turn)
-    kept = tuple(one for one in call.proofs if one.factor != factor)
-    sent = tuple(one for one in call.sent if one.factor != factor)  # a code works once
-    call = replace(call, proofs=(*kept, proof), question=None, misses=0, sent=sent)
-    entry = _entry(call, "authn_login_success", now_ms, "right", factor=factor, lane=_lane_name(call))
-    turn = _proceed(flow, call, books, event.nonce, now_ms)
-    return replace(turn, entries=(entry, *turn.entries))
-
-
-def _missed(
-    flow: Flow,
-    call: Call,
-    books: Books,
-    again: Question,
-    preface: str,
-    now_ms: int,
-    entries: tuple[Entry, ...] = (),
-) -> Step:
-    """An answer that was not accepted: ask again, or refuse after the flow's tries."""
-    call = replace(call, misses=call.misses + 1)
-    if call.misses >= flow.tries:
-        dial = flow.locks.on_locked_dial if call.locked_out else None
-        return _refuse(call, books, "refused", "tries", now_ms, entries, dial)
-    return _ask(flow, call, books, again, (preface,), now_ms, entries=entries)
-
-
-def _waits(flow: Flow, call: Call, books: Books, held: str, nonce: str, now_ms: int) -> Step:
-    question = call.question
-    if question is None or not question.counted:
-        return Step(call, books, Rest())
-    books = _settle(flow, call, books, question.factor, question.counted, right=False)
-    entry = _entry(call, "authn_attempt_withdrawn", now_ms, "busy", factor=question.factor)
-    waiting = replace(question, nonce=nonce, held=held, holds=question.holds + 1, counted="")
-    if waiting.holds > HOLDS_MAX:
-        return _refuse(call, books, "unavailable", "busy", now_ms, (entry,))
-    return Step(replace(call, question=waiting), books, Hold(waiting), (entry,))
-
-
-def _asked_for_more(flow: Flow, call: Call, books: Books, event: AskedForMore, now_ms: int) -> Step:
-    """RFC 9470: take the first level named that this flow has; ask; the request is then repeated."""
-    level = next((name for name in event.acr_values if name in flow.levels), None)
-    asked = call.pending.asked + 1 if call.pending else 1
-    if level is None or asked > IVR_CHALLENGES_MAX:
-        reason = "acr_unknown" if level is None else "acr_loop"
-        return _refuse(call, books, "unavailable", reason, now_ms)
-    demand = Demand(level)
-    if event.max_age_s is not None:  # proofs made for this request count, however long the questions took
-        demand = Demand(level, reverify=level, fresh_s=event.max_age_s)
-    demands = (*(call.pending.demands if call.pending else ()), demand)
-    about = call.pending.about if call.pending else ""
-    pending = Pending(What.REQUEST, demands, event.held, since_turn=call.turn, about=about, asked=asked)
-    return _proceed(flow, replace(call, pending=pending), books, event.nonce, now_ms, first=True)
-
-
-def _replied(call: Call, books: Books, cut: Cut | None) -> Step:
-    """The document goes out; its first protected transfer waits behind a redirect to the guard."""
-    if cut is None:
-        return Step(replace(call, pending=None), books, Rest())
-    pending = Pending(
-        What.TRANSFER,
-        cut.demands,
-        cut.held,
-        call.turn + 1,
-        cut.nonce,
-        cut.queues,
-        cut.carriers,
-        cut.whispers,
-    )
-    return Step(replace(call, pending=pending), books, Rest())
-
-
-def _refuse(
-    call: Call,
-    books: Books,
-    words: str,
-    reason: str,
-    now_ms: int,
-    entries: tuple[Entry, ...] = (),
-    dial: str | None = None,
-) -> Step:
-    entry = _entry(call, "authz_fail", now_ms, reason, **_about(call))
-    over = replace(call, question=None, pending=None)
-    return Step(over, books, Refuse(words, reason, dial), (*entries, entry))
-
-
-def _about(call: Call) -> dict[str, str]:
-    """What the pending thing is, for the record."""
-    pending = call.pending
-    return {"path": pending.about, "queues": ",".join(pending.queues)} if pending else {}
-
-
-def _lane_name(call: Call) -> str:
+def lane_name(call: Call) -> str:
     """Pool or trusted: the number itself stays out of the record."""
     return "pool" if call.lane == lockout.POOL else "trusted"
 
 
-def _entry(call: Call, event: str, now_ms: int, reason: str, **detail: str) -> Entry:
-    facts = tuple((name, value) for name, value in detail.items() if value)
-    return Entry(now_ms, event, call.sid, call.ref, reason, facts)
+def pin_factor(flow: Flow) -> Factor:
+    """The flow's PIN. A flow that lets callers change it has one (core/check.py)."""
+    return next(factor for factor in flow.factors.values() if factor.kind is Kind.PIN)
+
+
+def spoken(flow: Flow, call: Call) -> Catalogue:
+    """
+    What the caller hears: the language that he chose, or his account's, or the flow's own.
+
+    The account's only once something is proved: before that, it would tell a stranger that there is such an account.
+    """
+    return flow.catalogue(call.language or (call.owners_language if call.proofs else ""))
+
+
+def offered_languages(flow: Flow, call: Call) -> tuple[Catalogue, ...]:
+    """The languages that a key gives at the first question: those that the caller does not hear already."""
+    now = spoken(flow, call).language
+    return tuple(one for one in flow.languages if one.key and one.language != now)
+
+
+def chosen_language(flow: Flow, call: Call, digits: str | None) -> str:
+    """The language that the keys choose; "" when they choose none."""
+    keys = (digits or "").removesuffix("#")
+    return next((one.language for one in offered_languages(flow, call) if one.key == keys), "")

@@ -15,6 +15,7 @@ https://www.twilio.com/docs/voice/trusted-calling-with-shakenstir .
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -39,6 +40,15 @@ _WITHHELD = frozenset(
         "+8656696",  # UNKNOWN
         "+86282452253",  # UNAVAILABLE
     }
+)
+_TWO_DIGITS = frozenset(
+    map(
+        str,
+        (
+            *(20, 27, 30, 31, 32, 33, 34, 36, 39, 40, 41, 43, 44, 45, 46, 47, 48, 49, 51, 52, 53, 54, 55, 56),
+            *(57, 58, 60, 61, 62, 63, 64, 65, 66, 81, 82, 84, 86, 90, 91, 92, 93, 94, 95, 98),
+        ),
+    )
 )
 
 
@@ -92,6 +102,55 @@ def address_of(raw: str) -> Address:
     return ANONYMOUS
 
 
+def country_prefix(number: str) -> str:
+    """
+    The country's prefix of an E.164 number, such as `1`, `44` or `353`: one to three digits, none of them another's beginning.
+
+    A first digit 1 or 7 is a whole one; the two-digit ones are `_TWO_DIGITS`; all others have three (ITU-T E.164.1,
+    list of assigned country codes).
+    """
+    digits = number.removeprefix("+")
+    if digits[:1] in {"1", "7"}:
+        return digits[:1]
+    return digits[:2] if digits[:2] in _TWO_DIGITS else digits[:3]
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """
+    What the carriers say of a caller's right to his number (ATIS-1000074): `level` A, B, C or "".
+
+    `passed` None: nothing was validated. `diverted`: the call was forwarded on its way. `passthrough`: the word is
+    one that came with the call, handed on.
+    """
+
+    passed: bool | None = None
+    level: str = ""
+    diverted: bool = False
+    passthrough: bool = False
+
+
+_ATTESTATIONS: Mapping[str, Attestation] = {
+    "TN-Validation-Failed": Attestation(passed=False),
+    "No-TN-Validation": Attestation(),
+    "NULL": Attestation(),
+    **{
+        f"TN-Validation-{word}-{level}{suffix}": Attestation(
+            word == "Passed", level, diverted=suffix == "-Diverted", passthrough=suffix == "-Passthrough"
+        )
+        for word in ("Passed", "Failed")
+        for level in "ABC"
+        for suffix in ("", "-Diverted", "-Passthrough")
+    },
+}
+"""Every value of `StirVerstat` that is documented; each is taken to the letter."""
+
+
+def attestation_of(stir_verstat: str | None) -> Attestation:
+    """What the provider says in `StirVerstat`. Absent, which most calls are, and unheard of: nothing was validated."""
+    return _ATTESTATIONS.get(stir_verstat or "", Attestation())
+
+
 def attested_a(stir_verstat: str | None) -> bool:
     """
     Say whether the carrier vouches in full for the number: `TN-Validation-Passed-A`, to the letter.
@@ -99,4 +158,19 @@ def attested_a(stir_verstat: str | None) -> bool:
     Not the `-Diverted` and `-Passthrough` variants, whose signature is not the originating carrier's word on
     this leg. None (most calls carry no attestation) is not a bad sign, but it is not A.
     """
-    return stir_verstat == "TN-Validation-Passed-A"
+    return attestation_of(stir_verstat) == Attestation(passed=True, level="A")
+
+
+def attestation_notes(stir_verstat: str | None) -> tuple[str, ...]:
+    """
+    What speaks against the number, for the record and the agent; never for or against the caller's proofs.
+
+    Nothing where there is no attestation: outside the US and Canada that is every call.
+    """
+    word = attestation_of(stir_verstat)
+    told = (
+        ("attestation_failed", word.passed is False),
+        ("attestation_gateway", word.passed is True and word.level == "C"),
+        ("diverted", word.diverted),
+    )
+    return tuple(note for note, holds in told if holds)

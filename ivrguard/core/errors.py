@@ -44,6 +44,12 @@ class DirectoryFault(Fault):
     reason = "directory"
 
 
+class OutOfSight(Fault):
+    """Somebody elsewhere was asked to judge and gave no verdict: he may have looked at it, so the attempt counts."""
+
+    reason = "out_of_sight"
+
+
 class Busy(Fault):
     """A bounded resource is at its bound: try again shortly. Nothing was counted."""
 

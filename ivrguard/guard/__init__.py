@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ivrguard import log
-from ivrguard.core import call as calls
+from ivrguard.core import admission
 from ivrguard.core.call import Call
 from ivrguard.core.errors import Fault, StoreFault, UpstreamFault
 from ivrguard.core.flow import Flow
@@ -26,20 +26,9 @@ from ivrguard.core.handoff import Desk
 from ivrguard.guard import books
 from ivrguard.guard import desk as desks
 from ivrguard.guard.background import Background
-from ivrguard.guard.webhook import (
-    REDIRECTS_MAX,
-    Answer,
-    Conflict,
-    Hook,
-    Webhook,
-    about,
-    ended,
-    incoming,
-    led_on,
-    meant,
-    neutral,
-    words,
-)
+from ivrguard.guard.requests import Hook, about, incoming, led_on, meant
+from ivrguard.guard.webhook import REDIRECTS_MAX, Answer, Conflict, Webhook, ended
+from ivrguard.guard.words import farewell, neutral, said
 from ivrguard.guard.world import Flows, Mounted, World
 from ivrguard.ports import Change, Put, Reply, Request
 from ivrguard.telephony import document, twiml
@@ -76,6 +65,11 @@ class _Line:
 
     lock: asyncio.Lock
     users: int = 0
+
+
+def words(mounted: Mounted | None, *names: str) -> bytes:
+    """Say these prompts of the flow's own language and hang up."""
+    return farewell(mounted.flow.catalogue() if mounted is not None else None, *names)
 
 
 def _known_to(flow: Flow, call: Call) -> bool:
@@ -118,9 +112,7 @@ class Guard:
         flows = self.world.flows
         mounted = (flows.dialled(delivery.dialled) if delivery else None) or flows.first()
         if mounted is not None and kind_of(target) is Kind.Q:
-            flow = mounted.flow
-            said = twiml.say(flow.prompts["hold"], language=flow.language, voice=flow.voice or None)
-            return twiml.response(said, twiml.pause(WAIT_S))
+            return twiml.response(said(mounted.flow.catalogue(), "hold"), twiml.pause(WAIT_S))
         return words(mounted, "unavailable")
 
     @asynccontextmanager
@@ -171,12 +163,12 @@ class Guard:
         webhook = Webhook(
             self.world, self._background, hook, mounted, call, inward=inward, new=stored is None
         )
-        match calls.admit(call, hook.fingerprint, inward.turn if inward is not None else call.turn):
-            case calls.Admission.FRESH:
+        match admission.admit(call, hook.fingerprint, inward.turn if inward is not None else call.turn):
+            case admission.Admission.FRESH:
                 return await webhook.run(again=False)
-            case calls.Admission.REPEATED:
+            case admission.Admission.REPEATED:
                 return self._as_before(call)
-            case calls.Admission.STALE:
+            case admission.Admission.STALE:
                 return Answer(neutral(), "stale")
             case _:  # unfinished
                 return await self._finished_elsewhere(call) or await webhook.run(again=True)
@@ -209,6 +201,7 @@ class Guard:
             caller=delivery.caller,
             dialled=delivery.dialled,
             attested=delivery.attested,
+            notes=delivery.notes,
             began_ms=self.world.clock(),
         )
 
@@ -227,13 +220,11 @@ class Guard:
             return Answer(twiml.response(), told(fault))
         if mounted is None or code is None:
             return Answer(twiml.response(), "stale")
-        flow = mounted.flow
-        text = flow.prompts["whisper"].format(code=twiml.spelled(code))
-        said = [twiml.say(text, language=flow.language, voice=flow.voice or None)] * WHISPER_TIMES
+        told_twice = [said(mounted.flow.catalogue(), "whisper", code=twiml.spelled(code))] * WHISPER_TIMES
         # The number as the IVR wrote it, or the only whisper there is: a number has more than one spelling.
         only = len(leg.whispers) == 1
         own = [twiml.redirect(url) for number, url in leg.whispers if only or number == delivery.to][:1]
-        return Answer(twiml.response(*said, *own), "whisper")
+        return Answer(twiml.response(*told_twice, *own), "whisper")
 
     async def _whispered_code(self, leg_id: str) -> str | None:
         for nth in range(books.CODES_TRIED_MAX):

@@ -10,14 +10,13 @@ import re
 from collections.abc import Iterator, Mapping
 
 from ivrguard.core import lockout
-from ivrguard.core.call import Books, Call, ledger_ids, number_ledger_id
+from ivrguard.core.call import Books, Call, ledger_ids, number_ledger_id, send_windows
 from ivrguard.core.flow import Flow
 from ivrguard.core.handoff import CODE_DIGITS, Alias, Desk, Leg
 from ivrguard.ports import Key, Keys, Put
 
 CALL_KEPT_S = 24 * 3600
 SPENT_KEPT_S = 24 * 3600
-SENDS_KEPT_S = 24 * 3600
 NEVER_MS = 2**63 - 1
 """The end of what no time ends: a factor disabled by the lifetime count stands last in the list of locks."""
 
@@ -47,9 +46,14 @@ def trust_key(account: str) -> Key[tuple[lockout.Trusted, ...]]:
     return Key("trust", account)
 
 
-def sends_key(account: str, lane: str) -> Key[tuple[int, ...]]:
-    """When codes were sent to this account, by lane: strangers must not use up those of the owner."""
-    return Key("sends", f"{account}/{lane}")
+def sends_key(name: str) -> Key[tuple[int, ...]]:
+    """When codes were sent, by the id that core gives it."""
+    return Key("sends", name)
+
+
+def verification_key(sent: str) -> Key[str]:
+    """The verification of a service outside that stands for a code sent in a call."""
+    return Key("verification", sent)
 
 
 def spent_key(account: str) -> Key[int]:
@@ -100,7 +104,8 @@ def account_keys(flow: Flow, call: Call) -> Iterator[Key[object]]:
         return
     for name in ledger_ids(flow, call):
         yield ledger_key(name)
-    yield sends_key(call.account, call.lane)
+    for name in send_windows(flow, call):
+        yield sends_key(name)
     yield spent_key(call.account)
     yield trust_key(call.account)
 
@@ -124,12 +129,16 @@ def books_of(flow: Flow, call: Call, values: Values) -> Books:
         found = values.get(ledger_key(name))
         if isinstance(found, lockout.Ledger):
             ledgers[name] = found
-    sends = values.get(sends_key(call.account, call.lane))
+    sends: dict[str, tuple[int, ...]] = {}
+    for name in send_windows(flow, call):
+        times = values.get(sends_key(name))
+        if isinstance(times, tuple):
+            sends[name] = times
     spent = values.get(spent_key(call.account))
     trusted = values.get(trust_key(call.account))
     return Books(
         ledgers,
-        sends if isinstance(sends, tuple) else (),
+        sends,
         spent if isinstance(spent, int) else -1,
         trusted if isinstance(trusted, tuple) else (),
     )
@@ -145,8 +154,10 @@ def puts_of(flow: Flow, call: Call, before: Books, after: Books, now_ms: int) ->
         kept = call.known and name != number
         expires = None if kept else now_ms + rule.horizon_s() * 1000
         yield Put(ledger_key(name), ledger, expires, _locked_until_ms(rule, ledger, now_ms))
-    if after.sends != before.sends:
-        yield Put(sends_key(call.account, call.lane), after.sends, now_ms + SENDS_KEPT_S * 1000)
+    windows = send_windows(flow, call)
+    for name, times in after.sends.items():
+        if times != before.sends.get(name):
+            yield Put(sends_key(name), times, now_ms + windows[name] * 1000)
     if after.spent != before.spent:
         yield Put(spent_key(call.account), after.spent, now_ms + SPENT_KEPT_S * 1000)
     if after.trusted != before.trusted:

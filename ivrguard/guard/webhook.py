@@ -11,29 +11,31 @@ The laws of this file:
 """
 
 import json
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from urllib.parse import urlencode, urlsplit
+from hmac import compare_digest
+from urllib.parse import urlsplit
 
 from ivrguard import log
+from ivrguard.core import admission, lockout
 from ivrguard.core import call as calls
-from ivrguard.core import lockout
 from ivrguard.core.assurance import Freshness, amr, reached
 from ivrguard.core.audit import Entry
 from ivrguard.core.call import Call, Event, Step
-from ivrguard.core.errors import Busy, Fault, NotifyFault, UpstreamFault
-from ivrguard.core.flow import Flow
+from ivrguard.core.demands import asked_of, missing
+from ivrguard.core.errors import Busy, Fault, NotifyFault, OutOfSight, UpstreamFault
+from ivrguard.core.flow import Flow, Recording
 from ivrguard.core.rules import Target, Visit, decide
-from ivrguard.guard import books
+from ivrguard.core.step import step as step_of
+from ivrguard.guard import books, proving
 from ivrguard.guard.background import Background
+from ivrguard.guard.requests import Hook, about, asked_for_more, incoming, led_on, packed, unpacked
+from ivrguard.guard.words import neutral, rendered
 from ivrguard.guard.world import Mounted, World
-from ivrguard.ports import Challenge, Change, Key, Put, Reply, Request, Right
-from ivrguard.telephony import document, twiml
+from ivrguard.ports import Change, Key, Put, Reply, Request, Right
+from ivrguard.telephony import document
 from ivrguard.telephony.delivery import Delivery
-from ivrguard.telephony.links import Inward, Kind, Links, Refused, resolve
+from ivrguard.telephony.links import Inward, Kind, resolve
 
 ROUNDS_MAX = 20
 """Turns in one webhook: three, the IVR's redirects, and what it may ask for; more is a circle."""
@@ -42,46 +44,10 @@ REDIRECTS_MAX = 10
 """As many as Twilio itself follows (error 11215)."""
 
 IVR_DEADLINE_S = 10.0
-SEND_DEADLINE_S = 4.0
 ASSERTION_VALID_S = 60
-HOLD_S = 2
-GATHER_TIMEOUT_S = 8
-INSUFFICIENT = "insufficient_user_authentication"
-PARAMETER = re.compile(r"""([A-Za-z_]+)\s*=\s*(?:"([^"\\]*)"|([!#$%&'*+.^`|~\w-]+))""", re.ASCII)
-"""A parameter of a challenge: its value is quoted or a token, and a reader takes both (RFC 9110, 11.2)."""
-MAX_AGE_DIGITS = 9
-FORM = "application/x-www-form-urlencoded"
-
-_ABOUT_THE_CALL = re.compile(
-    r"AccountSid|(?:Parent)?CallSid|CallStatus|CallerName|ApiVersion|Direction|ForwardedFrom|Stir[A-Za-z]+"
-    r"|Sip(?:Domain(?:Sid)?|Username|CallId|SourceIp|Header_.+)"
-    r"|(?:From|To|Caller|Called)(?:City|State|Zip|Country)?"
-)
-"""
-Parameters that come with every request about a call, whatever happened in it
-(https://www.twilio.com/docs/voice/twiml#request-parameters).
-"""
+RECORDINGS_DEADLINE_S = 2.0
 
 logger = log.get()
-
-
-@dataclass(frozen=True, slots=True)
-class Hook:
-    """
-    One webhook of a caller's leg: authenticated, well shaped, not yet looked up.
-
-    `target`: path and query as received. `nonce`: which of the guard's own questions it answers; None when it
-    asks something of the IVR.
-    """
-
-    delivery: Delivery
-    method: str
-    target: str = field(repr=False)
-    body: bytes = field(repr=False)
-    headers: tuple[tuple[str, str], ...]
-    fingerprint: str
-    nonce: str | None = None
-    content_type: str = FORM
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,70 +60,6 @@ class Answer:
 
 class Conflict(Exception):
     """The call changed between reading and amending: look again."""
-
-
-def words(mounted: Mounted | None, *names: str) -> bytes:
-    """Say these prompts and hang up."""
-    if mounted is None:
-        return twiml.response(twiml.hangup())
-    flow = mounted.flow
-    said = [twiml.say(flow.prompts[name], language=flow.language, voice=flow.voice or None) for name in names]
-    return twiml.response(*said, twiml.hangup())
-
-
-@contextmanager
-def about(url: str) -> Iterator[None]:
-    """What is refused of the document at `url` says so by its path: whoever mends the IVR needs to know."""
-    try:
-        yield
-    except Refused as refused:
-        raise refused.at(urlsplit(url).path) from None
-
-
-def neutral() -> bytes:
-    """The answer to what is stale: nothing happens, and nothing is told."""
-    return twiml.response(twiml.hangup())
-
-
-def incoming(hook: Hook, inward: Inward) -> Request:
-    """The provider's request as the IVR shall get it: its own URL and method, the same parameters."""
-    method, params = inward.method or hook.method, hook.delivery.params
-    if hook.method == "POST":
-        return Request(method, inward.url, params, hook.body, hook.content_type, hook.headers)
-    url, query = _parted(inward.url)
-    return Request(method, url, params, query, headers=hook.headers)
-
-
-def meant(inward: Inward, request: Request) -> Request:
-    """`request` at the URL and with the method that the IVR wrote into its document; the same parameters."""
-    return replace(request, method=inward.method or request.method, url=inward.url)
-
-
-def led_on(links: Links, request: Request, reply: Reply) -> tuple[Inward, Request]:
-    """
-    Where a redirect of the IVR leads, as a request of its own.
-
-    301, 302, 303 make it a GET without what the caller did
-    (https://www.twilio.com/docs/usage/troubleshooting/debugging-your-application). Raises `Refused` for an origin
-    that is not listed.
-    """
-    url = resolve(reply.url, reply.location or "")
-    parts = urlsplit(links.outward(url, kind=Kind.T, method="GET", turn=0))
-    inward = links.inward(f"{parts.path}?{parts.query}")
-    if reply.status in {307, 308}:
-        return inward, replace(request, url=inward.url)
-    kept = tuple(one for one in request.params if _ABOUT_THE_CALL.fullmatch(one[0]))
-    return inward, Request("GET", inward.url, kept, urlencode(kept).encode(), headers=request.headers)
-
-
-def _parted(url: str) -> tuple[str, bytes]:
-    """The URL that was asked by GET, and the parameters that the provider put behind its query."""
-    start, _, query = url.partition("?")
-    pieces = query.split("&")
-    names = [piece.partition("=")[0] for piece in pieces]
-    own = next((n for n, name in enumerate(names) if _ABOUT_THE_CALL.fullmatch(name)), len(pieces))
-    mark = "?" if own else ""
-    return f"{start}{mark}{'&'.join(pieces[:own])}", "&".join(pieces[own:]).encode()
 
 
 def ended(call: Call, delivery: Delivery, now_ms: int) -> tuple[Call, tuple[Entry, ...]]:
@@ -190,6 +92,7 @@ class Webhook:
         self._flow: Flow = mounted.flow
         self._call = call
         self._new = new
+        self._paused = call.paused
         self._digits = hook.delivery.digits or ""
         self._request: Request | None = None
         self._cookies: str | None = None
@@ -211,6 +114,8 @@ class Webhook:
             match step.move:
                 case calls.Judge() as judge:
                     event = await self._judge(judge)
+                case calls.ChangePin():
+                    event = await self._change_pin()
                 case calls.Forward(held, intent):
                     if held:
                         self._request = self._unseal_request(held)
@@ -242,11 +147,21 @@ class Webhook:
     async def _answered(self, question: calls.Question, nonce: str) -> Event:
         if question.held and not self._digits:
             self._digits = self._unseal(question.held, "keys").decode()
-        looks = calls.keyed(self._flow, self._call, self._digits)
-        found = None
-        if looks is calls.Keyed.FITTING and not question.factor:
-            found = await self._find(self._digits.removesuffix("#"))
-        return calls.Answered(looks, nonce, found)
+        looks, digits = calls.keyed(self._flow, self._call, self._digits), self._digits.removesuffix("#")
+        if looks is calls.Keyed.LANGUAGE:
+            return calls.Answered(
+                looks, nonce, language=calls.chosen_language(self._flow, self._call, digits)
+            )
+        if looks is not calls.Keyed.FITTING or question.factor:
+            return calls.Answered(looks, nonce)
+        match question.about:
+            case calls.About.ACCOUNT:
+                return calls.Answered(looks, nonce, await self._find(digits))
+            case calls.About.NEW_PIN:
+                return calls.Answered(looks, nonce, held=self._seal(digits.encode(), "new_pin"))
+            case _:  # once more
+                first = self._unseal(question.chosen, "new_pin")
+                return calls.Answered(looks, nonce, same=compare_digest(first, digits.encode()))
 
     async def _find(self, digits: str) -> calls.Found:
         """The account that the keys name. Whether it exists or not: the same look-ups, the same shape."""
@@ -260,11 +175,13 @@ class Webhook:
         numbers = await self._world.store.read(books.trust_key(name)) or ()
         trusted = lockout.trusts(numbers, caller.value, self._world.clock())
         ref = self._world.keys.pseudonym("account", name)
+        to, prefix = proving.to_of(self._world, account, name)
+        found = calls.Found(name, account is not None, ref, every, trusted, to=to, to_prefix=prefix)
         if account is None:
-            return calls.Found(name, known=False, ref=ref, enrolled=every, trusted=trusted)
+            return found
         kinds = {credential.kind for credential in account.credentials}
         enrolled = tuple(factor for factor in every if self._flow.factors[factor].kind in kinds)
-        return calls.Found(name, known=True, ref=ref, enrolled=enrolled, trusted=trusted)
+        return replace(found, enrolled=enrolled, language=account.language)
 
     def _visit(self, path: str, method: str, digits: str | None, transfer: Target | None = None) -> Visit:
         local = datetime.fromtimestamp(self._world.clock() / 1000, UTC).astimezone(self._mounted.zone)
@@ -274,8 +191,9 @@ class Webhook:
     def holds(self, inward: Inward, request: Request) -> bool:
         """Whether the call holds now what this request needs, with no question asked."""
         visit = self._visit(inward.path, request.method, dict(request.params).get("Digits"))
-        demand, _ = decide(self._flow.rules, self._flow.default, visit)
-        return calls.missing(self._flow, self._call, demand, 0, self._world.clock()) == ()
+        what, demand = asked_of(self._flow, visit)
+        held = missing(self._flow, self._call, demand, 0, self._world.clock()) == ()
+        return held and what is calls.What.REQUEST
 
     # ── step ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -294,12 +212,12 @@ class Webhook:
                 return Change(None)
             if take:
                 turn = self._inward.turn if self._inward is not None else base.turn
-                base = calls.remember(base, self._hook.fingerprint, turn, self._world.node, now)
+                base = admission.remember(base, self._hook.fingerprint, turn, self._world.node, now)
             base, over = ended(base, self._hook.delivery, now)
             if self._cookies is not None:
                 base = replace(base, cookies=self._cookies)
             before = books.books_of(self._flow, self._prospect(base, event), values)
-            step = calls.step(self._flow, base, before, event, now)
+            step = step_of(self._flow, base, before, event, now)
             answer = document_ if document_ is not None else self._rendered(step)
             step = replace(step, entries=(*over, *step.entries))
             return self._change(step, before, answer, values, now)
@@ -329,9 +247,8 @@ class Webhook:
         if isinstance(event, calls.Replied):
             return keys
         if isinstance(event, calls.Arrived):
-            demand, _ = decide(self._flow.rules, self._flow.default, event.visit)
-            need = calls.missing(self._flow, self._call, demand, self._call.turn, now)
-            if need == ():
+            _, demand = asked_of(self._flow, event.visit)
+            if missing(self._flow, self._call, demand, self._call.turn, now) == ():
                 return keys
         keys.extend(books.account_keys(self._flow, self._prospect(self._call, event)))
         pending = self._call.pending
@@ -354,7 +271,7 @@ class Webhook:
                 raise Fault("every whisper code drawn for this transfer is taken; the caller may try again")
             puts.extend(minted)
         if answer is not None:
-            call = calls.answered(call, self._hook.fingerprint, self._seal(answer, "answer"))
+            call = admission.answered(call, self._hook.fingerprint, self._seal(answer, "answer"))
             step = replace(step, call=call)
         puts.append(Put(books.call_key(call.sid), call, now + books.CALL_KEPT_S * 1000, call.began_ms))
         return Change((step, answer), tuple(puts), step.entries)
@@ -362,31 +279,24 @@ class Webhook:
     # ── do ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _judge(self, move: calls.Judge) -> Event:
-        """Right or wrong. An account that is locked or unknown takes the same look-up and the same work."""
-        call, nonce, now = self._call, self._world.nonce(), self._world.clock()
-        factor = self._flow.factors[move.factor]
-        sent = move.sent
-        challenge = None
-        if sent is not None:
-            challenge = self._challenge(sent)
+        nonce, digits = self._world.nonce(), self._digits.removesuffix("#")
         try:
-            account = await self._world.directory.by_id(call.account)
-            credential = account.credential(factor.kind) if account and move.allowed else None
-            judge = self._world.judges[factor.kind]
-            verdict = await judge.judge(credential, self._digits.removesuffix("#"), challenge, now)
+            verdict = await proving.judge(self._world, self._flow, self._call, move, digits)
         except Busy:
             return calls.Waits(self._seal(self._digits.encode(), "keys"), nonce)
         except Fault as fault:
             logger.error("judge_fault", reason=fault.reason, detail=str(fault), factor=move.factor)
-            return calls.Judged(None, nonce)
+            return calls.Judged(None, nonce, out_of_sight=isinstance(fault, OutOfSight))
         if isinstance(verdict, Right):
             return calls.Judged(True, nonce, verdict.step)
         return calls.Judged(False, nonce)
 
-    def _challenge(self, sent: calls.Sent) -> Challenge:
-        digits = self._flow.factors[sent.factor].digits
-        call = self._call
-        return Challenge(sent.id, call.account, call.sid, sent.intent, digits, sent.at_ms, sent.valid_s)
+    async def _change_pin(self) -> Event:
+        if self._world.pins is None:
+            raise Fault("the directory that is set up cannot change a PIN; take `pin_change` out of the flow")
+        digits, now = self._digits.removesuffix("#"), self._world.clock()
+        changed = await self._world.pins.change(self._call.account, digits, now_ms=now)
+        return calls.PinChanged(changed, self._world.nonce())
 
     async def _forward(self, intent: str) -> tuple[Event, document.Document | None]:
         """One hop to the IVR: its document, or the event that its redirect or its 401 makes."""
@@ -461,79 +371,68 @@ class Webhook:
             cut = document.Cut(self._cut_index, self._url(event.cut.nonce))
         with about(read.base):
             written = read.write(self._mounted.links, turn=self._call.turn, cut=cut, carry=self._carry)
-        _, answer = await self._turn(event, take=False, document_=written)
+        step, answer = await self._turn(event, take=False, document_=written)
         assert answer is not None
+        await self._recorded(step)
         return Answer(answer, outcome)
 
     def _rendered(self, step: Step) -> bytes | None:
         """The guard's own words for a move, or None when the move is not the last of this webhook."""
-        flow = self._flow
-        match step.move:
-            case calls.Ask(question, names, digits_max):
-                digits = flow.factors[question.factor].digits if question.factor else 0
-                said = [self._say(name, digits=str(digits)) for name in names]
-                url = self._url(question.nonce)
-                return twiml.response(
-                    twiml.gather(said, action=url, digits_max=digits_max, timeout_s=GATHER_TIMEOUT_S)
-                )
-            case calls.Hold(question):
-                url = self._url(question.nonce)
-                return twiml.response(self._say("hold"), twiml.pause(HOLD_S), twiml.redirect(url))
-            case calls.Refuse(name, _, dial):
-                end = twiml.dial(dial) if dial else twiml.hangup()
-                return twiml.response(self._say(name), end)
-            case calls.Rest():
-                return neutral()
-            case _:
-                return None
-
-    def _say(self, name: str, **values: str) -> twiml.Verb:
-        flow = self._flow
-        text = flow.prompts[name].format(**values) if values else flow.prompts[name]
-        return twiml.say(text, language=flow.language, voice=flow.voice or None)
+        asked = step.call.question
+        goes_on_at = ""
+        if isinstance(step.move, calls.GoOn):
+            url = resolve(self._flow.upstream.url, step.move.path)
+            goes_on_at = self._mounted.links.outward(url, kind=Kind.T, method="POST", turn=step.call.turn)
+        answer_to = self._url(asked.nonce) if asked is not None else ""
+        return rendered(self._flow, step.call, step.move, answer_to=answer_to, goes_on_at=goes_on_at)
 
     async def _send(self, step: Step, answer: bytes) -> Answer:
-        """Messages that belong to the step, then the answer."""
+        """What belongs to the step and is not in the answer: recordings, messages. Then the answer."""
         move = step.move
-        outcome = type(move).__name__.lower()
-        if step.warn:
-            self._background.start(self._warn())
-        if not isinstance(move, calls.Ask) or move.send is None or not move.for_real:
-            return Answer(answer, outcome)
-        if step.call.ended_ms is not None:  # nobody is there any more to key it
-            return Answer(answer, outcome)
-        if not step.call.proofs:  # nobody may learn from the time it takes whether there was a message
-            self._background.start(self._send_code(move.send))
-            return Answer(answer, outcome)
+        if step.tell:
+            told = proving.tell_owner(self._world, self._flow, step.call, step.tell)
+            self._background.start(told)
+        instead = await self._recorded(step) or await self._coded(step)
+        if instead is None:
+            return Answer(answer, type(move).__name__.lower())
+        step, other = await self._turn(instead, take=False)
+        assert other is not None
+        return await self._send(step, other)
+
+    async def _recorded(self, step: Step) -> Event | None:
+        """Recordings stand still while a secret is keyed. Where they cannot, and must: the event of that."""
+        call, was, self._paused = step.call, self._paused, step.call.paused
+        if not (call.paused or was):
+            return None
         try:
-            await self._send_code(move.send)
+            if self._world.recordings is None:
+                raise NotifyFault("the flow pauses recordings, and no account is set up to do it with")
+            do = self._world.recordings.pause if call.paused else self._world.recordings.resume
+            await do(call.account_sid, call.sid, deadline_s=RECORDINGS_DEADLINE_S)
         except NotifyFault as fault:
-            logger.error("code_not_sent", reason=fault.reason, detail=str(fault))
-            event = calls.Undelivered(move.send.factor, self._world.nonce())
-            step, instead = await self._turn(event, take=False)
-            assert instead is not None
-            return await self._send(step, instead)
-        return Answer(answer, outcome)
-
-    async def _send_code(self, sent: calls.Sent) -> None:
-        flow = self._flow
-        account = await self._world.directory.by_id(self._call.account)
-        credential = account.credential(flow.factors[sent.factor].kind) if account else None
-        if credential is None or not credential.number or self._world.messenger is None:
-            raise NotifyFault(
-                "no messages can be sent: no sender is configured, or the account has no number"
+            logger.error(
+                "recording_not_paused" if call.paused else "recording_not_resumed", detail=str(fault)
             )
-        code = self._world.codes.code(self._challenge(sent))
-        intent = flow.prompts.get(f"intent.{sent.intent}", sent.intent) or flow.prompts["no_intent"]
-        text = flow.prompts["sms_text"].format(code=code, intent=intent)
-        await self._world.messenger.send(credential.number, text, deadline_s=SEND_DEADLINE_S)
+            if call.paused and self._flow.recording is Recording.MUST_PAUSE:
+                return calls.Recorded(self._world.nonce())
+        return None
 
-    async def _warn(self) -> None:
-        """Right first factor, wrong second: the account's owner is told (design, 5; OWASP)."""
-        account = await self._world.directory.by_id(self._call.account)
-        if account and account.numbers and self._world.messenger is not None:
-            text = self._flow.prompts["sms_warning"]
-            await self._world.messenger.send(account.numbers[0], text, deadline_s=SEND_DEADLINE_S)
+    async def _coded(self, step: Step) -> Event | None:
+        """The step's code on its way; the event of its not being taken."""
+        call, move = step.call, step.move
+        if not isinstance(move, calls.Ask) or move.send is None or not move.for_real:
+            return None
+        if call.ended_ms is not None:  # nobody is there any more to key it
+            return None
+        if not call.proofs:  # nobody may learn from the time it takes whether there was a message
+            self._background.start(proving.send_unheard(self._world, self._flow, call, move.send))
+            return None
+        try:
+            await proving.send_code(self._world, self._flow, call, move.send)
+        except NotifyFault as fault:
+            logger.error("code_not_sent", reason=fault.reason, why=fault.why, detail=str(fault))
+            return calls.Undelivered(move.send.factor, self._world.nonce(), fault.why)
+        return None
 
     # ── remember ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -567,30 +466,7 @@ class Webhook:
         return self._world.unseal(sealed, f"{what}/{self._call.sid}")
 
     def _seal_request(self, request: Request) -> str:
-        body = request.body.decode("latin-1")
-        parts = [request.method, request.url, request.params, body, request.content_type, request.headers]
-        return self._seal(json.dumps(parts).encode(), "request")
+        return self._seal(packed(request), "request")
 
     def _unseal_request(self, held: str) -> Request:
-        method, url, params, body, content_type, headers = json.loads(self._unseal(held, "request"))
-        return Request(
-            method,
-            url,
-            tuple((name, value) for name, value in params),
-            body.encode("latin-1"),
-            content_type,
-            tuple((name, value) for name, value in headers),
-        )
-
-
-def asked_for_more(reply: Reply) -> tuple[tuple[str, ...], int | None] | None:
-    """The `acr_values` and `max_age` of an RFC 9470 challenge; None if the reply is none."""
-    if reply.status != 401 or not reply.challenge:
-        return None
-    scheme, _, rest = reply.challenge.strip().partition(" ")
-    found = {name.lower(): quoted or token for name, quoted, token in PARAMETER.findall(rest)}
-    if scheme.lower() != "bearer" or found.get("error") != INSUFFICIENT:
-        return None
-    max_age = found.get("max_age", "")
-    whole = max_age.isascii() and max_age.isdigit() and len(max_age) <= MAX_AGE_DIGITS
-    return tuple(found.get("acr_values", "").split()), int(max_age) if whole else None
+        return unpacked(self._unseal(held, "request"))

@@ -37,10 +37,11 @@ TYPES: Mapping[str, Any] = {
     "desk": Desk,  # by the digest of its key
     "ledger": Ledger,
     "leg": Leg,
-    "sends": tuple[int, ...],  # when codes were sent to an account, in ms
+    "sends": tuple[int, ...],  # when codes were sent, in ms: to an account, a number, a country
     "spent": int,  # the last TOTP step that an account used
     "trust": tuple[Trusted, ...],  # the numbers that answered right on an account
     "unlock": UnlockRequest,
+    "verification": str,  # what a service outside calls a code that it sent
     "number": tuple[str, ...],  # the accounts that have this E.164 number on file
 }
 """The kinds, and the type of each one's values. A new kind is one line here; the tests take it up by themselves."""

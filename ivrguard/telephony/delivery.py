@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from urllib.parse import unquote_to_bytes
 
-from ivrguard.core.caller import Address, AddressKind, address_of, attested_a
+from ivrguard.core.caller import Address, AddressKind, address_of, attestation_notes, attested_a
 
 BODY_BYTES_MAX = 64 * 1024
 PARAMS_MAX = 200
@@ -157,8 +157,16 @@ class Delivery:
         Only for an inbound call from the phone network: a client may send any parameter it likes with its
         call, and an attestation says nothing of a number that we dialled.
         """
-        inbound = self.direction == "inbound" and self.caller.kind is AddressKind.PHONE
-        return inbound and attested_a(self.stir_verstat)
+        return self._from_the_phone_network and attested_a(self.stir_verstat)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the attestation says against the caller's number; nothing where there can be none."""
+        return attestation_notes(self.stir_verstat) if self._from_the_phone_network else ()
+
+    @property
+    def _from_the_phone_network(self) -> bool:
+        return self.direction == "inbound" and self.caller.kind is AddressKind.PHONE
 
     @property
     def over(self) -> bool:

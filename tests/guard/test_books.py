@@ -22,13 +22,14 @@ OWNER = address_of("+15551230001")
 NOW = 1_790_000_000_000
 NUMBER_LEDGER = f"number/{OWNER.value}"
 POOL_PIN = "123456789/pin/pool"
-DAY_MS = 24 * 3600 * 1000
+HOUR_MS = 3600 * 1000
+DAY_MS = 24 * HOUR_MS
 
 
 def call_of(account: str = "123456789", caller: Address = OWNER, **more: Any) -> Call:
     """A call that speaks for an account."""
     call = Call("CA" + "1" * 32, "AC1", "bank", "1", caller, "+18005550100", attested=False, began_ms=NOW)
-    return replace(call, account=account, **{"known": True, **more})
+    return replace(call, account=account, **{"known": True, "to": "num_1", "to_prefix": "1", **more})
 
 
 def leg_of(*carriers: str) -> Leg:
@@ -121,6 +122,7 @@ def test_a_call_without_an_account_reads_nothing_more(flow: Flow):
 
 
 TRUSTED = (lockout.Trusted(OWNER.value, NOW),)
+SENDS = {"123456789/pool": (NOW,), "number/num_1/pool": (NOW,), "prefix/1/proved": (NOW,)}
 
 
 def test_the_books_of_an_account(flow: Flow):
@@ -130,20 +132,20 @@ def test_the_books_of_an_account(flow: Flow):
     ledger = lockout.Ledger(run=1)
     full = empty | {
         books.ledger_key(POOL_PIN): ledger,
-        books.sends_key(call.account, call.lane): (NOW,),
+        **{books.sends_key(name): times for name, times in SENDS.items()},
         books.spent_key(call.account): 7,
         books.trust_key(call.account): TRUSTED,
     }
 
     assert books.books_of(flow, call, empty) == Books()
-    assert books.books_of(flow, call, full) == Books({POOL_PIN: ledger}, (NOW,), 7, trusted=TRUSTED)
+    assert books.books_of(flow, call, full) == Books({POOL_PIN: ledger}, SENDS, 7, trusted=TRUSTED)
     assert {key.id for key in empty if key.kind == "ledger"} == set(ledger_ids(flow, call))
 
 
 def test_a_withheld_number_has_no_ledger_of_its_own(flow: Flow):
     """One bucket for all of them would let any twenty failures lock all of them out."""
-    kinds = [key.id.split("/")[0] for key in books.account_keys(flow, call_of(caller=ANONYMOUS))]
-    assert "number" not in kinds
+    keys = books.account_keys(flow, call_of(caller=ANONYMOUS))
+    assert [key for key in keys if key.kind == "ledger" and key.id.startswith("number")] == []
 
 
 # ── what a turn writes ───────────────────────────────────────────────────────────────────────────────────
@@ -156,7 +158,7 @@ def tried(count: int) -> lockout.Ledger:
 
 def test_what_did_not_change_is_not_written(flow: Flow):
     """A turn of a verified caller writes the call alone."""
-    same = Books({POOL_PIN: tried(2)}, (NOW,), 7, trusted=TRUSTED)
+    same = Books({POOL_PIN: tried(2)}, SENDS, 7, trusted=TRUSTED)
     assert list(books.puts_of(flow, call_of(), same, same, NOW)) == []
 
 
@@ -200,14 +202,16 @@ def test_a_numbers_ledger_is_judged_by_the_numbers_rule(flow: Flow):
 
 
 def test_what_else_is_kept_of_an_account(flow: Flow):
-    """Codes sent and the step used for a day, a number's trust for four hundred."""
+    """Codes sent as long as they count, the step used for a day, a number's trust for four hundred."""
     call = call_of()
-    after = Books({}, (NOW,), 7, trusted=TRUSTED)
+    after = Books({}, SENDS, 7, trusted=TRUSTED)
 
     puts = {put.key: (put.value, put.expires_ms) for put in books.puts_of(flow, call, Books(), after, NOW)}
 
     assert puts == {
-        books.sends_key(call.account, call.lane): ((NOW,), NOW + DAY_MS),
+        books.sends_key("123456789/pool"): ((NOW,), NOW + HOUR_MS),
+        books.sends_key("number/num_1/pool"): ((NOW,), NOW + DAY_MS),
+        books.sends_key("prefix/1/proved"): ((NOW,), NOW + HOUR_MS),
         books.spent_key(call.account): (7, NOW + DAY_MS),
         books.trust_key(call.account): (TRUSTED, NOW + 400 * DAY_MS),
     }
@@ -253,7 +257,8 @@ def test_every_key_has_its_own_kind():
         books.call_key("x"),
         books.ledger_key("x"),
         books.trust_key("x"),
-        books.sends_key("x", "y"),
+        books.sends_key("x/y"),
+        books.verification_key("x"),
         books.spent_key("x"),
         books.leg_key("x"),
         books.desk_key("x"),

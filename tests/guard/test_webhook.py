@@ -45,7 +45,7 @@ ONE_FACTOR = Demand("one_factor", intent="agent")
 
 def said(flow: Flow, *prompts: str) -> str:
     """Prompts as a caller hears them."""
-    return " ".join(flow.prompts[name].format(digits="8") for name in prompts)
+    return " ".join(flow.prompts[name].format(digits="8", key="2") for name in prompts)
 
 
 # ── the first event ──────────────────────────────────────────────────────────────────────────────────────
@@ -142,7 +142,7 @@ async def test_a_question_ends_when_the_leg_asks_for_something_else(centre: Cent
     old = line.action
 
     await line.post("/balance")
-    assert said(centre.flow, "pin") == line.said
+    assert said(centre.flow, "pin.short", "other_factor") == line.said
 
     await line.post(old, PIN)
     assert line.outcome == "stale"
@@ -203,7 +203,7 @@ async def test_a_caller_without_a_number_is_offered_none(centre: Centre, from_: 
 
     await line.press("1#")
 
-    assert said(centre.flow, "mistyped", "identify") == line.said
+    assert said(centre.flow, "mistyped", "identify.short") == line.said
 
 
 async def test_a_call_that_we_made_asks_the_person_we_called(centre: Centre):
@@ -244,7 +244,7 @@ async def test_a_wrong_pin_is_counted_and_a_right_one_forgives(centre: Centre):
     await line.press(f"{ACCOUNT}#")
 
     await line.press(WRONG)
-    assert said(centre.flow, "again", "pin") == line.said
+    assert said(centre.flow, "again", "pin.short", "other_factor") == line.said
     assert len((await centre.ledger()).attempts) == 1
 
     await line.post(line.action, f"{PIN}#")
@@ -764,7 +764,7 @@ async def test_a_maximum_age_wants_a_proof_anew(centre: Centre, page: Page):
     centre.clock.advance(600)
 
     await line.press("1")
-    assert said(centre.flow, "pin") == line.said
+    assert said(centre.flow, "pin.short", "other_factor") == line.said
     await line.press(PIN)
 
     assert line.said == "Your balance."
@@ -931,7 +931,7 @@ async def test_two_protected_transfers_in_one_document(centre: Centre):
     seen = []
     for _ in range(2):
         await line.go_on()
-        assert said(centre.flow, "pin") == line.said
+        assert said(centre.flow, "pin.short", "other_factor") == line.said
         await line.press(PIN)
         seen.append((line.verbs, line.said, (await leg_of(centre, line)).queues))
 
@@ -980,7 +980,7 @@ async def test_the_level_must_hold_when_the_transfer_comes(centre: Centre):
 
     await line.go_on()
 
-    assert said(centre.flow, "pin") == line.said
+    assert said(centre.flow, "pin.short", "other_factor") == line.said
 
 
 async def test_a_code_that_another_transfer_has_is_not_given_twice(centre: Centre):
@@ -1214,16 +1214,18 @@ async def test_nobody_is_texted_after_the_call(centre: Centre):
 
 
 async def test_how_long_what_is_kept(centre: Centre):
-    """A call for a day; that a number verified, for four hundred; when codes were sent, for a day."""
+    """A call for a day; that a number verified, for four hundred; when codes were sent, as long as it counts."""
     line = await centre.verified()
     await line.press("3")
     rows = {(row.key.kind, row.key.id): row for row in centre.store.store._rows.values()}
 
-    day, now = 24 * 3600 * 1000, centre.clock()
+    hour, day, now = 3600 * 1000, 24 * 3600 * 1000, centre.clock()
     kept = {name: row.expires_ms for name, row in rows.items() if name[0] in {"call", "trust", "sends"}}
     assert kept == {
         ("call", line.sid): now + day,
         ("trust", ACCOUNT): now + 400 * day,
-        ("sends", f"{ACCOUNT}/pool"): now + day,
+        ("sends", f"{ACCOUNT}/pool"): now + hour,
+        ("sends", f"number/{centre.keys.pseudonym('number', OWNER)}/pool"): now + day,
+        ("sends", "prefix/1/proved"): now + hour,
     }
     assert rows["call", line.sid].rank == now

@@ -208,12 +208,14 @@ class House:
         waiting = line.waiting
         if not isinstance(waiting, Asked) or "/.ivrguard/call/" not in waiting.action:
             return None
-        said = next(event.text for event in reversed(line.heard) if isinstance(event, Said))
-        for name in ("identify_or_known", "identify", "pin", "sms_code", "totp"):
-            words = self.flow.prompts[name].format(digits="6" if name != "pin" else "8")
-            if " ".join(words.split()) == said:
-                return name.removesuffix("_or_known")
-        raise LookupError(said)
+        every = [event.text for event in reversed(line.heard) if isinstance(event, Said)]
+        names = ("identify_or_known", "identify", "pin", "sms_code", "totp")
+        for said in every[:3]:  # the question, and what is offered after it
+            for name in (*names, *(f"{name}.short" for name in names)):
+                words = self.flow.prompts[name].format(digits="8" if name.startswith("pin") else "6")
+                if " ".join(words.split()) == said:
+                    return name.removesuffix(".short").removesuffix("_or_known")
+        raise LookupError(every[0])
 
     async def right(self, line: Line) -> str:
         """The right answer to what the guard asks; the clock moves on when the app's code was used already."""

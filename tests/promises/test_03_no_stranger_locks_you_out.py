@@ -10,12 +10,13 @@ from dataclasses import replace
 
 import pytest
 
+from ivrguard.core import admission, demands, lockout
 from ivrguard.core import call as calls
-from ivrguard.core import lockout
+from ivrguard.core import step as steps
 from ivrguard.core.assurance import AllOf, AnyOf, Kind
 from ivrguard.core.flow import Factor, Locks, Sends
 from ivrguard.core.lockout import Rule as Lockout
-from ivrguard.guard import books
+from ivrguard.guard import books, webhook
 from ivrguard.guard.webhook import Webhook
 from ivrguard.phone.heard import Asked
 from ivrguard.ports import Account, Credential
@@ -29,6 +30,13 @@ STRICT = Locks(
     account=Lockout(failures=3, within_s=3600, lock_s=(1800,), lifetime=6),
     caller_number=Lockout(failures=4, within_s=3600, lock_s=(3600,)),
 )
+
+
+def plant(patch, name: str, fault: object) -> None:
+    """Put `fault` in the place of `name`, in each module that uses it."""
+    for module in (steps, demands, calls, admission, webhook):
+        if hasattr(module, name):
+            patch.setattr(module, name, fault)
 
 
 async def attempt(built, pin, from_, stir=None, account="123456#"):
@@ -192,13 +200,13 @@ async def test_the_owners_lane_is_no_pass(house):
 
 def without_lanes(patch):
     """One ledger for an account and a factor, whoever calls."""
-    patch.setattr(calls, "ledger_id", lambda account, kind, _: f"{account}/{kind}")
+    plant(patch, "ledger_id", lambda account, kind, _: f"{account}/{kind}")
 
 
 def without_trust(patch):
     """Everybody is a stranger."""
     claim = calls.claim
-    patch.setattr(calls, "claim", lambda flow, call, found: claim(flow, call, replace(found, trusted=False)))
+    plant(patch, "claim", lambda flow, call, found: claim(flow, call, replace(found, trusted=False)))
 
 
 def with_attestation_taken_for_granted(patch):
@@ -231,11 +239,11 @@ def with_the_number_counted_in_every_lane(patch):
     """What a forger does with the owner's number counts against the owner."""
 
     def concerned(flow, call, factor):
-        own = (calls._own_ledger_id(flow, call, factor), flow.locks.account, "lane")
+        own = (calls.own_ledger_id(flow, call, factor), flow.locks.account, "lane")
         number = calls.number_ledger_id(call.caller)
         return (own,) if number is None else (own, (number, flow.locks.caller_number, "caller_number"))
 
-    patch.setattr(calls, "_concerned", concerned)
+    plant(patch, "concerned", concerned)
 
 
 def with_messages_counted_together(patch):
@@ -246,23 +254,23 @@ def with_messages_counted_together(patch):
 
 def with_a_lane_that_never_locks(patch):
     """A trusted caller may guess for ever."""
-    reserve = calls._reserve
+    reserve = steps._reserve
 
     def reserved(flow, call, ledgers, *more):
         after, allowed = reserve(flow, call, ledgers, *more)
         return after, allowed or call.lane != lockout.POOL
 
-    patch.setattr(calls, "_reserve", reserved)
+    plant(patch, "_reserve", reserved)
 
 
 def with_trust_as_a_factor(patch):
     """A caller in his own lane needs to prove nothing."""
-    missing = calls.missing
+    missing = demands.missing
 
     def trusting(flow, call, *more):
         return () if call.lane != lockout.POOL else missing(flow, call, *more)
 
-    patch.setattr(calls, "missing", trusting)
+    plant(patch, "missing", trusting)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,15 @@ from pathlib import Path
 import pytest
 
 from ivrguard import flowfile
+from ivrguard.core import admission, demands
 from ivrguard.core import call as calls
+from ivrguard.core import step as steps
 from ivrguard.core.assurance import AnyOf, Kind
 from ivrguard.core.flow import Flow
 from ivrguard.directory.local import LocalDirectory
 from ivrguard.factors import pin
 from ivrguard.factors.pin import PinJudge
+from ivrguard.guard import webhook
 from ivrguard.guard.books import trust_key
 from ivrguard.guard.webhook import Webhook
 from ivrguard.phone import bank
@@ -42,6 +45,13 @@ BY_PIN = replace(
     FLOW, levels={**FLOW.levels, "one_factor": "pin"}, locks=replace(FLOW.locks, caller_number=None)
 )
 BY_CODE = replace(BY_PIN, levels={**FLOW.levels, "one_factor": AnyOf(("code",))})
+
+
+def plant(patch, name: str, fault: object) -> None:
+    """Put `fault` in the place of `name`, in each module that uses it."""
+    for module in (steps, demands, calls, admission, webhook):
+        if hasattr(module, name):
+            patch.setattr(module, name, fault)
 
 
 def number_of(account: str) -> str:
@@ -316,25 +326,25 @@ async def test_nobody_learns_who_exists(check, store):
 
 def refuse_locked_at_once(monkeypatch) -> None:
     """The lock is told: a locked account is refused before it is asked."""
-    real = calls._claimed
+    real = steps._claimed
 
     def claimed(flow, call, books, event, now_ms):
         step = real(flow, call, books, event, now_ms)
         if calls.locked(flow, step.call, books, now_ms):
-            return calls._refuse(step.call, books, "refused", "locked", now_ms, step.entries)
+            return steps._refuse(step.call, books, "refused", "locked", now_ms, step.entries)
         return step
 
-    monkeypatch.setattr(calls, "_claimed", claimed)
+    plant(monkeypatch, "_claimed", claimed)
 
 
 def other_words_for_the_locked(monkeypatch) -> None:
     """The wrong answer of a locked account sounds otherwise."""
-    real = calls._missed
+    real = steps._missed
 
     def missed(flow, call, books, again, preface, now_ms, entries=()):
         return real(flow, call, books, again, "hold" if call.locked_out else preface, now_ms, entries)
 
-    monkeypatch.setattr(calls, "_missed", missed)
+    plant(monkeypatch, "_missed", missed)
 
 
 def no_hash_without_a_credential(monkeypatch) -> None:
@@ -374,41 +384,41 @@ def no_second_look_for_unknown_numbers(monkeypatch) -> None:
 
 def asked_by_what_is_enrolled(monkeypatch) -> None:
     """The first question goes by what the account has: whoever has no PIN hears so."""
-    real = calls.missing
+    real = demands.missing
 
     def missing(flow, call, demand, since_turn, now_ms):
         wanted = real(flow, call, demand, since_turn, now_ms)
         have = [name for name in wanted or () if name in call.enrolled]
         return tuple(have) or ("code",) if wanted and call.account else wanted
 
-    monkeypatch.setattr(calls, "missing", missing)
+    plant(monkeypatch, "missing", missing)
 
 
 def messages_to_the_locked(monkeypatch) -> None:
     """A code goes out although no answer to it is judged."""
-    monkeypatch.setattr(calls, "_is_locked", lambda *_: False)
+    plant(monkeypatch, "_is_locked", lambda *_: False)
 
 
 def unknown_accounts_are_told(monkeypatch) -> None:
     """An account that is not there is told so: friendly, and an oracle."""
-    real = calls._claimed
+    real = steps._claimed
 
     def claimed(flow, call, books, event, now_ms):
         if event.found is not None and not event.found.known:
-            return calls._missed(flow, call, books, calls.Question(event.nonce), "mistyped", now_ms)
+            return steps._missed(flow, call, books, calls.Question(event.nonce), "mistyped", now_ms)
         return real(flow, call, books, event, now_ms)
 
-    monkeypatch.setattr(calls, "_claimed", claimed)
+    plant(monkeypatch, "_claimed", claimed)
 
 
 def the_record_forgets(monkeypatch) -> None:
     """The record has the caller's words: nobody can look into an attack afterwards."""
-    real = calls._entry
+    real = steps._entry
 
     def entry(call, event, now_ms, reason, **detail):
         return real(call, event, now_ms, "" if event == "account_claimed" else reason, **detail)
 
-    monkeypatch.setattr(calls, "_entry", entry)
+    plant(monkeypatch, "_entry", entry)
 
 
 FAULTS: list[tuple[Callable[..., None], Callable[..., object], str]] = [

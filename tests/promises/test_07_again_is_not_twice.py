@@ -17,8 +17,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ivrguard import guard
+from ivrguard.core import admission, demands
 from ivrguard.core import call as calls
+from ivrguard.core import step as steps
 from ivrguard.core.audit import Entry
+from ivrguard.core.flow import Sends
 from ivrguard.core.rules import Demand, Rule, Target
 from ivrguard.guard import webhook
 from ivrguard.guard.webhook import Webhook
@@ -40,6 +43,13 @@ RULES = (
 )
 ACTS = ("begin", "account", "wrong", "app", "menu", "wire", "code", "again", "back", "silence", "leave")
 """A whole story: both factors, one of them wrong first, a transfer with a new proof, back to the IVR, the end."""
+
+
+def plant(patch, name: str, fault: object) -> None:
+    """Put `fault` in the place of `name`, in each module that uses it."""
+    for module in (steps, demands, calls, admission, webhook):
+        if hasattr(module, name):
+            patch.setattr(module, name, fault)
 
 
 async def act(built, line, name):
@@ -72,7 +82,14 @@ async def _act(built, line, name):
 
 
 async def centre(house):
-    return await house(DOCUMENTS, path="/voice", levels=house.FAST, rules=RULES)
+    built = await house(DOCUMENTS, path="/voice", levels=house.FAST, rules=RULES)
+    many = Sends(per_account=1000, per_number=1000, per_prefix=1000)  # the story is told often
+    factors = {
+        name: replace(one, sends=replace(many, per_call=one.sends.per_call))
+        for name, one in built.flow.factors.items()
+    }
+    built.deploy(replace(built.flow, factors=factors))
+    return built
 
 
 @dataclass(frozen=True)
@@ -155,7 +172,7 @@ async def check_a_long_call(house):
     """A call of more requests than the guard remembers: the first ones, sent again, are as stale as the last ones."""
     built = await house({"/voice": MENU, "/menu": MENU}, path="/voice", levels=house.FAST, rules=RULES)
     line = await built.verify(built.call())
-    for _ in range(calls.SEEN_MAX + 3):
+    for _ in range(admission.SEEN_MAX + 3):
         await line.press("1")
     known = await everything(built)
     for number in range(len(line.requests)):
@@ -287,26 +304,24 @@ async def test_two_nodes_that_get_it_at_once_are_one(house):
 
 def with_every_delivery_fresh(patch):
     """A webhook that comes again is taken for a new one."""
-    patch.setattr(calls, "admit", lambda *_: calls.Admission.FRESH)
+    plant(patch, "admit", lambda *_: admission.Admission.FRESH)
 
 
 def without_memory(patch):
     """Only the last delivery is remembered."""
-    remember = calls.remember
-    patch.setattr(calls, "remember", lambda *args: replace(remember(*args), seen=(), seen_without_turn=()))
+    remember = admission.remember
+    plant(patch, "remember", lambda *args: replace(remember(*args), seen=(), seen_without_turn=()))
 
 
 def without_turns(patch):
     """The turn in a link is not looked at."""
-    admit = calls.admit
-    patch.setattr(
-        calls, "admit", lambda call, print_, turn: admit(call, print_, None if turn is None else call.turn)
-    )
+    admit = admission.admit
+    plant(patch, "admit", lambda call, print_, turn: admit(call, print_, None if turn is None else call.turn))
 
 
 def without_answers_kept(patch):
     """The answer to a delivery is not kept."""
-    patch.setattr(calls, "answered", lambda call, *_: call)
+    plant(patch, "answered", lambda call, *_: call)
 
 
 def with_ends_that_repeat(patch):

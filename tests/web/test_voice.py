@@ -265,7 +265,7 @@ async def test_a_bug_of_ours_is_answered_too(guarded, provider, ivr, metric, log
     def stumbles(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("ivrguard.core.call.step", stumbles)
+    monkeypatch.setattr("ivrguard.guard.webhook.step_of", stumbles)
     got = await provider.send()
 
     assert (got.status, words(got.body)[: len(UNAVAILABLE)]) == (200, UNAVAILABLE)

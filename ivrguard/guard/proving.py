@@ -1,0 +1,144 @@
+"""
+A caller's answer judged, and codes and messages on their way: what proving needs of the world.
+
+The laws of this file:
+
+1. It counts nothing and decides nothing: core/step.py does, before and after.
+2. An account that is unknown or locked takes the same look-ups and the same work as any other.
+3. A code belongs to one call and one intent, whoever makes it. A service's verification is kept under the id of the
+   code that it stands for, and found by nothing else.
+4. No code goes to a number that the flow's `lookup` withholds it from (core/lookup.py).
+5. The owner is written to in his own language.
+"""
+
+from ivrguard import log
+from ivrguard.core import call as calls
+from ivrguard.core.assurance import Kind
+from ivrguard.core.audit import Entry
+from ivrguard.core.call import Call
+from ivrguard.core.caller import country_prefix
+from ivrguard.core.errors import NotifyFault, OutOfSight
+from ivrguard.core.flow import Factor, Flow, Via
+from ivrguard.core.lookup import NumberFacts, withheld
+from ivrguard.guard import books
+from ivrguard.guard.world import World
+from ivrguard.ports import Account, Challenge, Change, Credential, Put, Verdict
+
+SEND_DEADLINE_S = 4.0
+CHECK_DEADLINE_S = 4.0
+LOOKUP_DEADLINE_S = 2.0
+
+logger = log.get()
+
+
+async def judge(world: World, flow: Flow, call: Call, move: calls.Judge, digits: str) -> Verdict:
+    """
+    Right or wrong.
+
+    Raises `Busy` when no hash thread is free, `OutOfSight`, or another `Fault` when nobody has looked at the answer.
+    """
+    factor, sent = flow.factors[move.factor], move.sent
+    account = await world.directory.by_id(call.account)
+    if factor.via is Via.VERIFY:
+        return await _verified(world, sent if move.allowed else None, digits)
+    credential = account.credential(factor.kind) if account and move.allowed else None
+    challenge = challenge_of(flow, call, sent) if sent is not None else None
+    return await world.judges[factor.kind].judge(credential, digits, challenge, world.clock())
+
+
+async def _verified(world: World, sent: calls.Sent | None, digits: str) -> Verdict:
+    if world.verifications is None:
+        raise NotifyFault("this flow sends codes through Verify, and no service is set up", why="not_set_up")
+    verification = await world.store.read(books.verification_key(sent.id)) if sent is not None else None
+    try:
+        return await world.verifications.check(verification, digits, deadline_s=CHECK_DEADLINE_S)
+    except NotifyFault as fault:
+        if fault.why == "too_many_checks":
+            raise
+        raise OutOfSight(str(fault)) from None
+
+
+def challenge_of(flow: Flow, call: Call, sent: calls.Sent) -> Challenge:
+    """What a code of our own is made from."""
+    digits = flow.factors[sent.factor].digits
+    return Challenge(sent.id, call.account, call.sid, sent.intent, digits, sent.at_ms, sent.valid_s)
+
+
+async def send_code(world: World, flow: Flow, call: Call, sent: calls.Sent) -> None:
+    """Have the code on its way. Raises `NotifyFault`, whose `why` is for the record, when it is not."""
+    factor = flow.factors[sent.factor]
+    account = await world.directory.by_id(call.account)
+    number = _number(account, factor)
+    if account is None or not number:
+        raise NotifyFault("the account has no number for codes", why="no_number")
+    await _may_go_to(world, factor, number)
+    catalogue = flow.catalogue(call.language or account.language)
+    intent = catalogue.prompts.get(f"intent.{sent.intent}", sent.intent) or catalogue.prompts["no_intent"]
+    if factor.via is Via.VERIFY:
+        await _start(world, sent, number, intent, catalogue.language)
+        return
+    if world.messenger is None:
+        raise NotifyFault("no messages can be sent: no sender is configured", why="not_set_up")
+    code = world.codes.code(challenge_of(flow, call, sent))
+    text = catalogue.prompts["sms_text"].format(code=code, intent=intent)
+    await world.messenger.send(number, text, deadline_s=SEND_DEADLINE_S)
+
+
+def _number(account: Account | None, factor: Factor) -> str:
+    credential: Credential | None = account.credential(factor.kind) if account else None
+    return credential.number if credential else ""
+
+
+async def _may_go_to(world: World, factor: Factor, number: str) -> None:
+    packages = factor.lookup.wanted()
+    if not packages:
+        return
+    facts = NumberFacts()
+    if world.numbers is not None:
+        try:
+            facts = await world.numbers.look_up(number, packages, deadline_s=LOOKUP_DEADLINE_S)
+        except NotifyFault as fault:  # what nobody can say is the flow's to weigh
+            logger.error("lookup_failed", reason=fault.reason, detail=str(fault))
+    why = withheld(factor.lookup, facts, world.clock())
+    if why:
+        raise NotifyFault("the flow's `lookup` withholds codes from this number", why=why)
+
+
+async def _start(world: World, sent: calls.Sent, number: str, intent: str, language: str) -> None:
+    if world.verifications is None:
+        raise NotifyFault("this flow sends codes through Verify, and no service is set up", why="not_set_up")
+    verification = await world.verifications.start(
+        number, again=sent.again, intent=intent, language=language, deadline_s=SEND_DEADLINE_S
+    )
+    key, expires_ms = books.verification_key(sent.id), world.clock() + sent.valid_s * 1000
+    await world.store.amend([key], lambda _: Change(None, (Put(key, verification, expires_ms),)))
+
+
+async def send_unheard(world: World, flow: Flow, call: Call, sent: calls.Sent) -> None:
+    """The same for a caller who has proved nothing: he is told nothing, so a failure goes on record here."""
+    try:
+        await send_code(world, flow, call, sent)
+    except NotifyFault as fault:
+        detail = (("factor", sent.factor),)
+        entry = Entry(world.clock(), "authn_code_undelivered", call.sid, call.ref, fault.why, detail)
+        await world.store.amend([], lambda _: Change(None, (), (entry,)))
+        raise
+
+
+async def tell_owner(world: World, flow: Flow, call: Call, prompt: str) -> None:
+    """Write to the account's owner: what a thief would not want him to know (OWASP; NIST SP 800-63B-4, 4.6)."""
+    account = await world.directory.by_id(call.account)
+    numbers = account.numbers if account else ()
+    if account and numbers and world.messenger is not None:
+        text = flow.catalogue(account.language).prompts[prompt]
+        await world.messenger.send(numbers[0], text, deadline_s=SEND_DEADLINE_S)
+
+
+def to_of(world: World, account: Account | None, name: str) -> tuple[str, str]:
+    """
+    The number that codes go to, as a keyed hash, and its country's prefix. An account that has none, or does not
+    exist, gets what nobody has.
+    """
+    credential = account.credential(Kind.SMS_CODE) if account else None
+    number = credential.number if credential else ""
+    return world.keys.pseudonym("number", number or name), country_prefix(number) if number else "none"
