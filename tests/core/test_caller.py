@@ -9,8 +9,12 @@ from ivrguard.core.caller import (
     ANONYMOUS,
     Address,
     AddressKind,
+    Attestation,
     address_of,
+    attestation_notes,
+    attestation_of,
     attested_a,
+    country_prefix,
 )
 
 PHONE, SIP, CLIENT = AddressKind.PHONE, AddressKind.SIP, AddressKind.CLIENT
@@ -107,3 +111,72 @@ def test_an_address_is_canonical_and_never_empty(raw):
 def test_attestation_a_is_matched_to_the_letter(verstat, expected):
     """Only the plain A counts; absent is not A."""
     assert expected == attested_a(verstat)
+
+
+PLAIN = ("TN-Validation-Failed", "No-TN-Validation", "NULL")
+DOCUMENTED = [
+    *PLAIN,
+    *(
+        f"TN-Validation-{word}-{level}{suffix}"
+        for word in ("Passed", "Failed")
+        for level in "ABC"
+        for suffix in ("", "-Diverted", "-Passthrough")
+    ),
+]
+
+
+@pytest.mark.parametrize("verstat", DOCUMENTED)
+def test_every_documented_value_is_read_as_it_is_spelled(verstat):
+    """21 values: what was validated, the level, and how the call came."""
+    word = attestation_of(verstat)
+
+    validated = {"Passed": True, "Failed": False}.get([*verstat.split("-"), "", ""][2])
+    level = next((part for part in verstat.split("-") if part in {"A", "B", "C"}), "")
+    assert (word.passed, word.level) == (validated, level)
+    assert (word.diverted, word.passthrough) == ("Diverted" in verstat, "Passthrough" in verstat)
+
+
+@pytest.mark.parametrize(
+    "verstat", [None, "", "null", "TN-Validation-Passed", "TN-Validation-Passed-D", "passed"]
+)
+def test_what_is_absent_or_unheard_of_says_nothing(verstat):
+    """Most of the world's calls carry no attestation: that is not bad, and not good."""
+    assert (attestation_of(verstat), attestation_notes(verstat)) == (Attestation(), ())
+
+
+@pytest.mark.parametrize(
+    ("verstat", "expected"),
+    [
+        ("TN-Validation-Passed-A", ()),
+        ("TN-Validation-Passed-B", ()),
+        ("TN-Validation-Passed-C", ("attestation_gateway",)),
+        ("TN-Validation-Passed-A-Diverted", ("diverted",)),
+        ("TN-Validation-Passed-A-Passthrough", ()),
+        ("TN-Validation-Passed-C-Diverted", ("attestation_gateway", "diverted")),
+        ("TN-Validation-Failed", ("attestation_failed",)),
+        ("TN-Validation-Failed-A", ("attestation_failed",)),
+        ("TN-Validation-Failed-C-Diverted", ("attestation_failed", "diverted")),
+        ("No-TN-Validation", ()),
+        ("NULL", ()),
+    ],
+)
+def test_what_an_attestation_says_against_a_number(verstat, expected):
+    """For the record and the agent's eyes: no level and no lane comes of it."""
+    assert expected == attestation_notes(verstat)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        *[("+18005550100", "1"), ("+18765550100", "1"), ("+79161234567", "7"), ("+442071234567", "44")],
+        *[
+            ("+353861234567", "353"),
+            ("+4915112345678", "49"),
+            ("+971501234567", "971"),
+            ("+8801712345", "880"),
+        ],
+    ],
+)
+def test_the_prefix_of_a_country(number, expected):
+    """One, two or three digits; the United States and Jamaica share one."""
+    assert expected == country_prefix(number)

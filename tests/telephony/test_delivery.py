@@ -224,6 +224,21 @@ def test_who_is_on_the_leg(body, caller, dialled, child, attested):
 
 
 @pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (FIRST | {"StirVerstat": "TN-Validation-Failed-B"}, ("attestation_failed",)),
+        (FIRST | {"StirVerstat": "TN-Validation-Failed-B"} | OUTBOUND, ()),
+        (FIRST | {"StirVerstat": "TN-Validation-Failed-B", "From": "client:Tim"}, ()),
+        (FIRST, ()),
+        (BARE, ()),
+    ],
+)
+def test_what_speaks_against_a_number_is_said_of_callers_from_the_phone_network(body, expected):
+    """A client may send any parameter it likes; of a number that we dialled an attestation says nothing."""
+    assert expected == read(pairs(body)).notes
+
+
+@pytest.mark.parametrize(
     ("status", "over"),
     [
         *[(each, False) for each in ("queued", "initiated", "ringing", "in-progress")],
