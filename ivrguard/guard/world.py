@@ -8,6 +8,7 @@ from ivrguard.core.assurance import Kind
 from ivrguard.core.call import Call
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
+from ivrguard.guard.books import CALL_KEPT_S
 from ivrguard.ports import (
     Codes,
     Directory,
@@ -23,6 +24,12 @@ from ivrguard.ports import (
 )
 from ivrguard.telephony.links import Links
 
+VERSIONS_KEPT_MAX = 32
+"""Of one flow, versions that calls may hold besides the one in force: an editor that saves every minute is no leak."""
+
+_Version = tuple[str, str]
+"""A flow's name, and the hash of what it was read from."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
@@ -34,10 +41,43 @@ class Mounted:
 
 
 class Flows:
-    """The flows in force, by dialled number, and every version that a live call may still hold."""
+    """
+    The flows in force, by dialled number, and every version that a live call may still hold.
+
+    1. A set comes into force as a whole (`replace`), and new calls get it from then on.
+    2. A version that was replaced is kept for the calls that began with it for `CALL_KEPT_S`, a day: no call lasts
+       longer (https://www.twilio.com/en-us/blog/introducing-configurable-call-limits-for-programmable-voice). But
+       of one name at most `VERSIONS_KEPT_MAX`; of more, those that were replaced first go.
+    3. A call whose version is not here goes on with the flow of that name as it is now: more versions came than
+       are kept, or it began before a restart, or on another node.
+    """
 
     def __init__(self, mounted: tuple[Mounted, ...]) -> None:
-        self._by_version = {(one.flow.name, one.flow.version): one for one in mounted}
+        self._replaced_ms: dict[
+            _Version, int
+        ] = {}  # when each version that is kept was replaced, oldest first
+        self._by_version: dict[_Version, Mounted] = {}
+        self._put_in_force(mounted)
+
+    def replace(self, mounted: tuple[Mounted, ...], now_ms: int) -> None:
+        """Put this set in force instead of the one that is: flows that are not in it take no new calls."""
+        came = {(one.flow.name, one.flow.version) for one in mounted}
+        oldest_ms = now_ms - CALL_KEPT_S * 1000
+        kept = {
+            version: at_ms
+            for version in self._by_version  # those kept already come first, and keep their time
+            if version not in came and (at_ms := self._replaced_ms.get(version, now_ms)) > oldest_ms
+        }
+        for name in {name for name, _ in kept}:
+            for version in [each for each in kept if each[0] == name][:-VERSIONS_KEPT_MAX]:
+                del kept[version]
+        self._replaced_ms = kept
+        self._by_version = {version: self._by_version[version] for version in kept}
+        self._put_in_force(mounted)
+
+    def _put_in_force(self, mounted: tuple[Mounted, ...]) -> None:
+        self._in_force = mounted
+        self._by_version |= {(one.flow.name, one.flow.version): one for one in mounted}
         self._by_name = {one.flow.name: one for one in mounted}
         self._by_number = {number: one for one in mounted for number in one.flow.numbers}
 
@@ -46,15 +86,19 @@ class Flows:
         return self._by_number.get(number) or self._by_number.get("*")
 
     def of(self, call: Call) -> Mounted | None:
-        """The version that this call began with; after a restart with a changed file, the flow of that name."""
+        """The version that this call began with; where that is not kept, the flow of that name, or None."""
         return self._by_version.get((call.flow, call.version)) or self._by_name.get(call.flow)
 
     def all(self) -> tuple[Mounted, ...]:
-        """Every version in force."""
+        """Every version that a call may hold: in force, or kept."""
         return tuple(self._by_version.values())
 
+    def in_force(self) -> tuple[Mounted, ...]:
+        """What new calls get."""
+        return self._in_force
+
     def first(self) -> Mounted | None:
-        """Some flow, for words to a caller whose number belongs to none."""
+        """Some flow that is in force, for words to a caller whose number belongs to none."""
         return next(iter(self._by_name.values()), None)
 
 

@@ -1,5 +1,6 @@
 """
-A whole contact centre on loopback: the guard, an IVR behind it, a carrier for messages, and a pretend Twilio.
+A whole contact centre on loopback: the guard, an IVR behind it, and a pretend Twilio: calls, messages, Verify,
+Lookup and recordings.
 
 The demo, the telephone in the terminal and the tests all call through it. Everything in it is real but the
 provider's network: real sockets, a real server, a real store, real hashes. Only the clock can be moved.
@@ -16,9 +17,15 @@ from aiohttp import web
 from ivrguard.core.flow import Flow, Upstream
 from ivrguard.guard import desk as desks
 from ivrguard.keyring import KEY_BYTES, Keyring
+from ivrguard.notify.lookup import TwilioLookup
+from ivrguard.notify.recordings import TwilioRecordings
 from ivrguard.notify.sms import SmsMessenger
+from ivrguard.notify.verify import TwilioVerify
 from ivrguard.phone.exchange import Exchange, Line
+from ivrguard.phone.lookup import Lookup
 from ivrguard.phone.messages import Messages
+from ivrguard.phone.recordings import Recordings
+from ivrguard.phone.verify import SERVICE_SID, TEMPLATE_SID, Verify
 from ivrguard.ports import Account, Store
 from ivrguard.stores.memory import MemoryStore
 from ivrguard.web.app import Parts, Server, wall_clock_ms
@@ -59,11 +66,19 @@ def new_keyring() -> Keyring:
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """What is running. `guard_url`, `ops_url`, `ivr_url`: on loopback."""
+    """
+    What is running. `guard_url`, `ops_url`, `ivr_url`: on loopback.
+
+    `carrier`: every text message, those of Verify too. `verify`, `lookup`, `recordings`: Twilio's other APIs, which
+    the guard asks when a flow wants it to.
+    """
 
     server: Server
     exchange: Exchange
     carrier: Messages
+    verify: Verify
+    lookup: Lookup
+    recordings: Recordings
     store: Store
     keyring: Keyring = field(repr=False)
     flow: Flow
@@ -119,6 +134,39 @@ async def listen(app: web.Application, stack: AsyncExitStack) -> str:
     return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Twilio:
+    """The pretend REST APIs, and the guard's adapters to each."""
+
+    carrier: Messages
+    verify: Verify
+    lookup: Lookup
+    recordings: Recordings
+    messenger: SmsMessenger
+    verifications: TwilioVerify
+    numbers: TwilioLookup
+    paused: TwilioRecordings
+
+
+async def _twilio(clock: Clock, stack: AsyncExitStack) -> _Twilio:
+    """Start the APIs and make their adapters; all of it ends with the stack."""
+    us = (ACCOUNT_SID, AUTH_TOKEN)
+    carrier, lookup, recordings = Messages(*us), Lookup(*us), Recordings(*us)
+    verify = Verify(*us, clock, carrier.sent)
+    carrier_url, verify_url, lookup_url, recordings_url = [
+        await listen(api.app(), stack) for api in (carrier, verify, lookup, recordings)
+    ]
+    verifications = TwilioVerify(
+        *us, SERVICE_SID, chance=secrets.token_bytes, template_sid=TEMPLATE_SID, api_url=verify_url
+    )
+    messenger = SmsMessenger(*us, SMS_FROM, api_url=carrier_url)
+    numbers = TwilioLookup(*us, api_url=lookup_url)
+    paused = TwilioRecordings({ACCOUNT_SID: AUTH_TOKEN}, api_url=recordings_url)
+    for adapter in (messenger, verifications, numbers, paused):
+        stack.push_async_callback(adapter.close)
+    return _Twilio(carrier, verify, lookup, recordings, messenger, verifications, numbers, paused)
+
+
 @asynccontextmanager
 async def rig(
     flow: Flow,
@@ -141,10 +189,7 @@ async def rig(
     store = store if store is not None else MemoryStore()
     async with AsyncExitStack() as stack:
         ivr_url = ivr if isinstance(ivr, str) else await listen(ivr(AUTH_TOKEN), stack)
-        carrier = Messages(ACCOUNT_SID, AUTH_TOKEN)
-        carrier_url = await listen(carrier.app(), stack)
-        messenger = SmsMessenger(ACCOUNT_SID, AUTH_TOKEN, SMS_FROM, api_url=carrier_url)
-        stack.push_async_callback(messenger.close)
+        twilio = await _twilio(clock, stack)
         flow = replace(flow, upstream=Upstream(ivr_url + path, flow.upstream.also))
         parts = Parts(
             public_url=PUBLIC_URL,
@@ -152,7 +197,10 @@ async def rig(
             store=store,
             keyring=keyring,
             tokens={ACCOUNT_SID: (AUTH_TOKEN,)},
-            messenger=messenger,
+            messenger=twilio.messenger,
+            verifications=twilio.verifications,
+            numbers=twilio.numbers,
+            recordings=twilio.paused,
             hash_threads=hash_threads,
             clock=clock,
         )
@@ -172,7 +220,10 @@ async def rig(
         yield Rig(
             server=server,
             exchange=exchange,
-            carrier=carrier,
+            carrier=twilio.carrier,
+            verify=twilio.verify,
+            lookup=twilio.lookup,
+            recordings=twilio.recordings,
             store=store,
             keyring=keyring,
             flow=flow,

@@ -4,7 +4,8 @@ The server: everything put together, started, and drained.
 The one place that owns a clock and chance; the rest of the house takes them as arguments.
 
 Order at the end (SIGTERM): no new connections; webhooks under way are finished (Twilio waits 15 s for each);
-messages on their way are sent; then the store is closed, and only then the hash threads.
+messages on their way are sent; then the store is closed, and only then the hash threads. SIGHUP reads the flows
+anew (web/reload.py); during the drain it changes nothing.
 """
 
 import asyncio
@@ -14,6 +15,8 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
@@ -26,13 +29,25 @@ from ivrguard.directory.local import LocalDirectory
 from ivrguard.factors.pin import PinJudge
 from ivrguard.factors.sms_code import SmsCodeJudge
 from ivrguard.factors.totp import TotpJudge
+from ivrguard.flowfile import LoadedAll
 from ivrguard.guard import Flows, Guard, Mounted, World
 from ivrguard.keyring import Keyring
-from ivrguard.ports import Key, Messenger, Store
+from ivrguard.ports import (
+    Directory,
+    Judge,
+    Key,
+    Messenger,
+    NumberLookup,
+    Pins,
+    Recordings,
+    Store,
+    Verifications,
+)
 from ivrguard.telephony.links import Links
 from ivrguard.telephony.signature import SharedKey, Verifier
 from ivrguard.web.agents import Agents
 from ivrguard.web.ops import Metrics, ops_app
+from ivrguard.web.reload import Reloader
 from ivrguard.web.upstream import Upstream
 from ivrguard.web.voice import Voice
 
@@ -62,6 +77,12 @@ class Parts:
     """
     What a server is made of. `tokens`: AccountSid -> auth tokens in force; `upstream_token`: what the IVR checks
     signatures with (None: the call's own account's). Port 0 takes a free one.
+
+    `directory`, `pin_judge`: who knows the accounts and judges their PINs, instead of our own tables and hashes.
+    `pins`, `verifications`, `numbers`, `recordings`: see `World`; None: not set up.
+
+    `reload`: reads the flows anew, when asked to; `watched`: the folder or file that is looked at, so that nobody
+    need ask. Without `reload`, `flows` stay in force.
     """
 
     public_url: str
@@ -72,6 +93,14 @@ class Parts:
     shared_keys: tuple[SharedKey, ...] = field(default=(), repr=False)
     upstream_token: str | None = field(default=None, repr=False)
     messenger: Messenger | None = None
+    directory: Directory | None = None
+    pin_judge: Judge | None = None
+    pins: Pins | None = None
+    verifications: Verifications | None = None
+    numbers: NumberLookup | None = None
+    recordings: Recordings | None = None
+    reload: Callable[[], LoadedAll] | None = None
+    watched: Path | None = None
     hash_threads: int | None = None
     host: str = "127.0.0.1"
     port: int = 0
@@ -110,8 +139,12 @@ class Server:
         self.directory = LocalDirectory(parts.store, parts.keyring)
         self.world = World(
             store=parts.store,
-            directory=self.directory,
-            judges={Kind.PIN: self.pins, Kind.SMS_CODE: codes, Kind.TOTP: TotpJudge(parts.keyring)},
+            directory=parts.directory or self.directory,
+            judges={
+                Kind.PIN: parts.pin_judge or self.pins,
+                Kind.SMS_CODE: codes,
+                Kind.TOTP: TotpJudge(parts.keyring),
+            },
             codes=codes,
             messenger=parts.messenger,
             keys=parts.keyring,
@@ -121,10 +154,21 @@ class Server:
             node=parts.chance(8).hex(),
             clock=parts.clock,
             chance=parts.chance,
+            verifications=parts.verifications,
+            numbers=parts.numbers,
+            recordings=parts.recordings,
+            pins=parts.pins,
         )
         self.guard = Guard(self.world)
+        self.metrics.flows_read(
+            ((flow.name, flow.version) for flow in parts.flows), success=True, at_ms=parts.clock()
+        )
+        self.reloader = None
+        if parts.reload is not None:
+            mounting = partial(mount, parts=parts)
+            self.reloader = Reloader(parts.reload, mounting, self.world, self.metrics, watched=parts.watched)
         self._runners: list[web.AppRunner] = []
-        self._sweeper: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
         self.port = parts.port
         self.ops_port = parts.ops_port
@@ -172,20 +216,33 @@ class Server:
             return f"store: no answer within {READY_DEADLINE_S:g} s"
         except Fault as fault:
             return f"{fault.reason}: {fault}"
-        return None if self.world.flows.all() else "no flow is loaded"
+        return None if self.world.flows.in_force() else "no flow is loaded"
+
+    def note(self) -> str | None:
+        """What an operator should know, though callers are let through."""
+        return self.reloader.note if self.reloader is not None else None
 
     async def start(self) -> None:
-        """Listen on both ports. Raises `ListenFault` when one cannot be had; then everything is closed again."""
+        """
+        Listen on both ports.
+
+        Raises `ListenFault` when one cannot be had, or `StoreFault` when it cannot be recorded which flows are in
+        force; then everything is closed again.
+        """
         await self._upstream.open()
+        ops = ops_app(self.metrics, self.ready, self.note)
         try:
+            if self.reloader is not None:
+                await self.reloader.begin()
             self.port = await self._listen(self.app(), self._parts.host, self._parts.port)
-            self.ops_port = await self._listen(
-                ops_app(self.metrics, self.ready), self._parts.ops_host, self._parts.ops_port
-            )
-        except ListenFault:
+            self.ops_port = await self._listen(ops, self._parts.ops_host, self._parts.ops_port)
+        except Fault:
             await self.stop()
             raise
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+        loop = asyncio.get_running_loop()
+        self._tasks.append(loop.create_task(self._sweep()))
+        if self.reloader is not None:
+            self._tasks.append(loop.create_task(self.reloader.run()))
         logger.info("serving", host=self._parts.host, port=self.port, ops_port=self.ops_port)
 
     async def _listen(self, app: web.Application, host: str, port: int) -> int:
@@ -220,10 +277,10 @@ class Server:
     async def stop(self) -> None:
         """Drain and close; see the module."""
         self._draining = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._sweeper
+                await task
         for runner in self._runners:
             await runner.cleanup()
         await self.guard.drain()
@@ -234,11 +291,13 @@ class Server:
 
 
 async def serve(server: Server, *, started: Callable[[Server], Awaitable[None]] | None = None) -> None:
-    """Run until SIGTERM or SIGINT, then drain."""
+    """Run until SIGTERM or SIGINT, then drain. SIGHUP: read the flows anew, where the server has been told how."""
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, over.set)
+    if server.reloader is not None:
+        loop.add_signal_handler(signal.SIGHUP, server.reloader.ask)
     await server.start()
     if started is not None:
         await started(server)

@@ -2,10 +2,11 @@
 For operators, on a port of its own (loopback unless told otherwise): is it alive, is it ready, what does it count.
 
 `/healthz`: this process answers. `/readyz`: it would let a caller through: the store reads, flows are loaded.
+Flows on disk that cannot be loaded do not make it unready, because those before serve: they are a note in its body.
 `/metrics`: Prometheus. No label holds a number, an account or a path.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -38,10 +39,41 @@ class Metrics:
         )
         self.flying = Gauge("ivrguard_webhooks_in_flight", "Webhooks being answered", registry=self.registry)
         self.swept = Counter("ivrguard_swept", "Expired values deleted", registry=self.registry)
+        self.reloads = Counter(
+            "ivrguard_flows_reloads",
+            "Readings of the flows on disk, by what became of them",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._reload_success = Gauge(
+            "ivrguard_flows_last_reload_success",
+            "1: the flows on disk are those in force; 0: they have faults, and those before are in force",
+            registry=self.registry,
+        )
+        self._reload_at = Gauge(
+            "ivrguard_flows_last_reload_timestamp_seconds",
+            "When the flows on disk were last read, in seconds since the epoch",
+            registry=self.registry,
+        )
+        self._flows = Gauge(
+            "ivrguard_flow_info", "1 for each flow in force", ["flow", "version"], registry=self.registry
+        )
+
+    def flows_read(self, in_force: Iterable[tuple[str, str]], *, success: bool, at_ms: int) -> None:
+        """Show which flows are in force, by name and version, and whether they are what the reading at `at_ms` found."""
+        self._reload_success.set(success)
+        self._reload_at.set(at_ms / 1000)
+        self._flows.clear()
+        for flow, version in in_force:
+            self._flows.labels(flow, version).set(1)
 
 
-def ops_app(metrics: Metrics, ready: Callable[[], Awaitable[str | None]]) -> web.Application:
-    """The second port's application. `ready` gives None, or why not."""
+def ops_app(
+    metrics: Metrics,
+    ready: Callable[[], Awaitable[str | None]],
+    note: Callable[[], str | None] = lambda: None,
+) -> web.Application:
+    """The second port's application. `ready` gives None, or why not; `note` what should be known all the same."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
@@ -49,7 +81,8 @@ def ops_app(metrics: Metrics, ready: Callable[[], Awaitable[str | None]]) -> web
     async def readyz(_: web.Request) -> web.Response:
         why = await ready()
         if why is None:
-            return web.json_response({"status": "ready"})
+            noted = note()
+            return web.json_response({"status": "ready"} | ({"note": noted} if noted else {}))
         return web.json_response({"status": "not ready", "why": why}, status=503)
 
     async def prometheus(_: web.Request) -> web.Response:

@@ -1,15 +1,22 @@
 """The flows in force: by dialled number, by version, by name."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ivrguard.core.call import Call
 from ivrguard.core.caller import ANONYMOUS
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
-from ivrguard.guard import Flows
+from ivrguard.guard import Flows, Mounted
+from ivrguard.guard.books import CALL_KEPT_S
+from ivrguard.guard.world import VERSIONS_KEPT_MAX
+from ivrguard.telephony.links import Links
 
 Centre = Any
 
@@ -42,6 +49,106 @@ def test_a_call_keeps_the_version_it_began_with(centre: Centre, flow: Flow):
     assert both.of(call_of("bank", "2")) is new
     assert after.of(call_of("bank", "1")) is new
     assert after.of(call_of("shop", "1")) is None
+
+
+NOW_MS = 1_800_000_000_000
+DAY_MS = CALL_KEPT_S * 1000
+
+
+@pytest.fixture
+def version_of(centre: Centre, flow: Flow) -> Callable[..., Mounted]:
+    """A flow of this version, mounted."""
+    return lambda version, **more: centre.mounted(replace(flow, version=version, **more))
+
+
+def test_a_set_comes_into_force_as_a_whole(version_of):
+    """Numbers, names and all: what new calls get is the new set; those under way keep what they began with."""
+    bank, shop = version_of("1"), version_of("1", name="shop", numbers=("+18005550155",))
+    moved = version_of("2", numbers=("+18005550155",))
+    flows = Flows((bank, shop))
+
+    flows.replace((moved,), NOW_MS)
+
+    assert (flows.dialled("+18005550155"), flows.dialled("+18005550100")) == (moved, None)
+    assert (flows.in_force(), flows.first()) == ((moved,), moved)
+    assert [flows.of(call_of(*one)) for one in (("bank", "1"), ("shop", "1"), ("bank", "2"))] == [
+        bank,
+        shop,
+        moved,
+    ]
+    assert flows.of(call_of("shop", "0")) is None
+    assert flows.all() == (bank, shop, moved)
+
+    flows.replace((), NOW_MS)
+
+    assert (flows.in_force(), flows.first(), flows.dialled("+18005550155")) == ((), None, None)
+    assert flows.of(call_of("bank", "2")) is moved
+    assert flows.of(call_of("bank", "3")) is None
+
+
+def test_a_version_is_kept_as_long_as_a_call_may_last(version_of):
+    """From the moment that it was replaced, however often others are; then calls get the flow of that name."""
+    versions = [version_of(str(number)) for number in range(4)]
+    flows = Flows((versions[0],))
+    flows.replace((versions[1],), NOW_MS)
+    flows.replace((versions[2],), NOW_MS + DAY_MS - 1)
+    assert [flows.of(call_of("bank", str(number))) for number in range(3)] == versions[:3]
+
+    flows.replace((versions[3],), NOW_MS + DAY_MS)
+
+    found = [flows.of(call_of("bank", str(number))) for number in range(4)]
+    assert found == [versions[3], *versions[1:]]
+    assert len(flows.all()) == 3
+
+
+def test_what_comes_back_into_force_is_not_replaced_any_more(version_of):
+    """An edit taken back: its day begins anew when it is replaced again."""
+    one, other = version_of("1"), version_of("2")
+    flows = Flows((one,))
+    for mounted, after_ms in ((other, 0), (one, 1_000), (other, DAY_MS)):
+        flows.replace((mounted,), NOW_MS + after_ms)
+    flows.replace((other,), NOW_MS + 2 * DAY_MS - 1)
+    assert flows.of(call_of("bank", "1")) is one
+    flows.replace((other,), NOW_MS + 2 * DAY_MS)
+    assert flows.of(call_of("bank", "1")) is other
+
+
+def test_of_a_name_only_so_many_are_kept(version_of):
+    """Those that were replaced first go, even when the clock jumps back; another flow's are not counted with them."""
+    shop = version_of("1", name="shop", numbers=())
+    flows = Flows((version_of("0"), shop))
+    for number in range(1, VERSIONS_KEPT_MAX + 2):
+        flows.replace((version_of(str(number)),), NOW_MS - number)
+
+    kept = sorted(int(one.flow.version) for one in flows.all() if one.flow.name == "bank")
+
+    assert kept == list(range(1, VERSIONS_KEPT_MAX + 2))
+    assert flows.of(call_of("bank", "0")) is flows.first()
+    assert flows.of(call_of("shop", "1")) is shop
+
+
+@given(
+    st.lists(
+        st.tuples(st.sets(st.sampled_from("abcdef"), max_size=2), st.integers(0, DAY_MS // 3)), max_size=12
+    )
+)
+def test_whatever_comes_and_goes_a_call_of_the_last_day_finds_its_version(flow, sets):
+    """
+    Over any history of sets: the version that a call began with is found for a day after it was replaced, and one
+    that was replaced longer ago is not held on to.
+    """
+    links, zone = Links("https://guard.example", flow.upstream.url, (), bytes(32)), ZoneInfo("UTC")
+    made = {version: Mounted(replace(flow, version=version), links, zone) for version in "abcdef"}
+    now_ms, flows, last_ms = NOW_MS, Flows(()), {}
+    in_force: set[str] = set()
+    for versions, later_ms in sets:
+        now_ms += later_ms
+        last_ms |= dict.fromkeys(in_force, now_ms)
+        flows.replace(tuple(made[version] for version in sorted(versions)), now_ms)
+        in_force = versions
+        expected = in_force | {version for version, at in last_ms.items() if now_ms - at < DAY_MS}
+        assert {one.flow.version for one in flows.all()} == expected
+        assert all(flows.of(call_of("bank", version)) is made[version] for version in expected)
 
 
 def test_a_nonce_is_128_bits_and_fits_a_url(centre: Centre):

@@ -9,8 +9,17 @@ from ivrguard import flowfile
 from ivrguard.core.assurance import Kind
 from ivrguard.phone import bank
 from ivrguard.phone.heard import HungUp
-from ivrguard.phone.rig import ANY_NUMBER, ATTESTED, AUTH_TOKEN, Clock, dialled, new_keyring, rig
-from ivrguard.ports import Account, Credential, Key
+from ivrguard.phone.rig import (
+    ACCOUNT_SID,
+    ANY_NUMBER,
+    ATTESTED,
+    AUTH_TOKEN,
+    Clock,
+    dialled,
+    new_keyring,
+    rig,
+)
+from ivrguard.ports import Account, Credential, Key, Right
 from ivrguard.stores.memory import MemoryStore
 from ivrguard.web.app import wall_clock_ms
 
@@ -89,6 +98,28 @@ async def test_a_call_goes_from_the_caller_to_the_bank_and_to_an_agent(flow):
         assert centre.clock() == NOW_MS
         assert {seen.params["StirVerstat"] for seen in centre_bank.seen} == {ATTESTED}
         assert all(seen.signed for seen in centre_bank.seen)
+
+
+async def test_twilios_other_apis_are_there_for_the_guard(flow):
+    """Verify (whose messages land with all the others), Lookup and recordings: each asked through its adapter."""
+    async with rig(flow, bank.app, clock=Clock(NOW_MS)) as centre:
+        world, call_sid = centre.server.world, "CA" + "0" * 32
+        assert None not in {world.verifications, world.numbers, world.recordings}
+        verification = await world.verifications.start(
+            OWNER, again=False, intent="a wire", language="en-US", deadline_s=5
+        )
+        assert "for: a wire" in centre.carrier.sent[-1].body
+        code = centre.carrier.code_for(OWNER)
+        centre.clock.advance(599)
+        assert await world.verifications.check(verification, code, deadline_s=5) == Right()
+
+        centre.lookup.forwarded(OWNER, on=True)
+        assert (await world.numbers.look_up(OWNER, ["call_forwarding"], deadline_s=5)).forwarded is True
+
+        centre.recordings.begin(call_sid)
+        await world.recordings.pause(ACCOUNT_SID, call_sid, deadline_s=5)
+        assert not centre.recordings.running(call_sid)
+        assert (centre.verify.asked, centre.lookup.asked, centre.recordings.asked) == (3, 1, 2)
 
 
 async def test_an_account_without_a_pin_can_be_enrolled_and_only_once(flow):

@@ -14,8 +14,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import StoreFault
 from ivrguard.core.flow import Upstream
+from ivrguard.flowfile import LoadedAll
 from ivrguard.keyring import new_material
 from ivrguard.phone.rig import ACCOUNT_SID, AUTH_TOKEN, PUBLIC_URL, new_keyring
 from ivrguard.ports import Change, Key, Put
@@ -98,6 +100,21 @@ def test_no_secret_shows(parts):
     assert "the-ivr-knows-this-one" not in repr(parts)
 
 
+def test_other_parts_take_the_place_of_ours(parts):
+    """A directory and a judge of PINs from outside; our own tables and hashes stay at hand for commands and tests."""
+    names = ("pins", "verifications", "numbers", "recordings")
+    ours = Server(parts)
+    assert (ours.world.directory, ours.world.judges[Kind.PIN]) == (ours.directory, ours.pins)
+    assert [getattr(ours.world, name) for name in names] == [None] * 4
+
+    given = {name: object() for name in ("directory", "pin_judge", *names)}
+    theirs = Server(replace(parts, **given))
+    assert theirs.world.directory is given["directory"]
+    assert theirs.world.judges[Kind.PIN] is given["pin_judge"]
+    assert [getattr(theirs.world, name) for name in names] == [given[name] for name in names]
+    assert (type(theirs.directory), type(theirs.pins)) == (type(ours.directory), type(ours.pins))
+
+
 # ── start and stop ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -140,6 +157,22 @@ async def test_a_port_that_is_taken_is_said_in_one_line(parts, which):
     if which == "ops_port":
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", server.port)
+
+
+async def test_what_cannot_be_recorded_is_not_begun(parts):
+    """A server that would reload its flows records those that it begins with; if it cannot, nothing is left open."""
+
+    class Full(MemoryStore):
+        async def amend(self, keys, change):
+            raise StoreFault("the disk is full: make room")
+
+    store = Full()
+    server = Server(replace(parts, store=store, reload=lambda: LoadedAll(parts.flows)))
+    with pytest.raises(StoreFault, match="make room"):
+        await server.start()
+    assert server.port == 0
+    with pytest.raises(StoreFault, match="closed"):
+        await store.read(Key("call", "CA1"))
 
 
 async def test_a_server_that_never_started_can_be_stopped(parts):
@@ -284,6 +317,43 @@ async def test_a_signal_drains(start, open_flow, ivr, parts, name, logged):
     events = [line["event"] for line in logged]
     assert events.index("draining") < events.index("stopped")
     assert "message_not_sent" not in events
+
+
+async def test_sighup_reads_the_flows_anew_and_harms_no_drain(parts, logged):
+    """As often as it comes; what comes while the server drains ends nothing and changes nothing."""
+    on_disk = [parts.flows]
+    readings = []
+
+    def load() -> LoadedAll:
+        readings.append(on_disk[-1])
+        return LoadedAll(on_disk[-1])
+
+    def hang_up(version: str) -> None:
+        on_disk.append((replace(parts.flows[0], version=version),))
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    async def hung_up_on(server: Server) -> None:
+        async with asyncio.timeout(10):
+            for version in "12":
+                hang_up(version)
+                while server.world.flows.first().flow.version != version:
+                    await asyncio.to_thread(lambda: None)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    class LateHanging(MemoryStore):
+        async def close(self) -> None:
+            hang_up("3")
+            for _ in range(5):
+                await asyncio.to_thread(lambda: None)
+            await super().close()
+
+    server = Server(replace(parts, store=LateHanging(), reload=load))
+    await serve(server, started=hung_up_on)
+
+    assert readings == on_disk[1:3]
+    assert server.world.flows.first().flow.version == "2"
+    events = [line["event"] for line in logged]
+    assert events == ["serving", "flow_activated", "flow_activated", "draining", "stopped"]
 
 
 def settings(tmp_path: Path, **more: str) -> dict[str, str]:

@@ -32,6 +32,17 @@ async def test_ready_is_who_would_let_a_caller_through(guarded):
     assert (status, text) == (503, '{"status": "not ready", "why": "store: the memory store is closed"}')
 
 
+async def test_a_note_leaves_it_ready(start, open_flow, monkeypatch):
+    """What an operator should know, though callers are let through; without a note there is none."""
+    notes = iter(["the flows on disk have a fault", None])
+    monkeypatch.setattr(app.Server, "note", lambda _: next(notes))
+    async with start(open_flow) as guarded:
+        first, second = await got(guarded, "/readyz"), await got(guarded, "/readyz")
+    json = "application/json; charset=utf-8"
+    assert first == (200, json, '{"status": "ready", "note": "the flows on disk have a fault"}')
+    assert second == (200, json, '{"status": "ready"}')
+
+
 async def test_a_store_that_hangs_is_not_ready(start, open_flow, monkeypatch):
     """Who asks gets an answer in time."""
     import asyncio
@@ -81,9 +92,10 @@ async def test_no_label_holds_a_number_or_an_account(bank, metric):
     _, content_type, text = await got(bank, "/metrics")
     assert content_type.startswith("text/plain; version=0.0.4")
     labels = re.findall(r'(\w+)="([^"]*)"', text)
-    known = {"outcome", "reason", "le", "implementation", "major"}
+    known = {"outcome", "reason", "le", "flow", "version"}
     assert {name for name, _ in labels} <= known
-    values = {value for name, value in labels if name != "le"}
+    assert [value for name, value in labels if name == "version"] == [bank.flow.version]
+    values = {value for name, value in labels if name not in {"le", "version"}}
     assert all(re.fullmatch("[a-z_.]+", value) for value in values)
     for secret in ("123456", "5551230001", "8005550100", PIN, "4111", "secret-path", line.call_sid, "ann"):
         assert secret not in text
@@ -97,6 +109,24 @@ def test_two_servers_in_one_process_count_for_themselves():
     one.webhooks.labels("ask").inc()
     assert one.registry.get_sample_value("ivrguard_webhooks_total", {"outcome": "ask"}) == 1
     assert other.registry.get_sample_value("ivrguard_webhooks_total", {"outcome": "ask"}) is None
+
+
+def test_the_flows_in_force_and_no_others():
+    """Each by name and version; and whether the last reading of the disk found just these."""
+    metrics = Metrics()
+    value = metrics.registry.get_sample_value
+    metrics.flows_read([("bank", "1"), ("shop", "1")], success=True, at_ms=1_800_000_000_500)
+    assert value("ivrguard_flows_last_reload_success") == 1
+    assert value("ivrguard_flows_last_reload_timestamp_seconds") == 1_800_000_000.5
+
+    metrics.flows_read([("bank", "2")], success=False, at_ms=1_800_000_001_000)
+    shown = [
+        value("ivrguard_flow_info", {"flow": flow, "version": version})
+        for flow in ("bank", "shop")
+        for version in "12"
+    ]
+    assert shown == [None, 1, None, None]
+    assert value("ivrguard_flows_last_reload_success") == 0
 
 
 @pytest.mark.parametrize("fault", [StoreFault("the disk is full: make room")])
