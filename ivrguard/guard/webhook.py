@@ -414,6 +414,7 @@ class Webhook:
                 "recording_not_paused" if call.paused else "recording_not_resumed", detail=str(fault)
             )
             if call.paused and self._flow.recording is Recording.MUST_PAUSE:
+                self._paused = False  # the call ends: there is nothing to go on with
                 return calls.Recorded(self._world.nonce())
         return None
 

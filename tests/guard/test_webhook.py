@@ -702,37 +702,6 @@ async def test_an_ivr_that_is_down_or_talks_nonsense(centre: Centre, page_: obje
 # ── an IVR that knows better (RFC 9470) ──────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    ("challenge", "wanted"),
-    [
-        (
-            'Bearer error="insufficient_user_authentication", acr_values="a b", max_age="300"',
-            (("a", "b"), 300),
-        ),
-        ("bearer error=insufficient_user_authentication, acr_values=a, max_age=0", (("a",), 0)),
-        ('Bearer realm="x", Error = "insufficient_user_authentication", ACR_Values="a"', (("a",), None)),
-        ('Bearer error="insufficient_user_authentication"', ((), None)),
-        ('Bearer error="insufficient_user_authentication", max_age="-1"', ((), None)),
-        ('Bearer error="insufficient_user_authentication", max_age="٣"', ((), None)),
-        (f'Bearer error="insufficient_user_authentication", max_age="{"9" * 5000}"', ((), None)),
-        ('Bearer error="invalid_token", acr_values="a"', None),
-        ('Basic error="insufficient_user_authentication"', None),
-        ("Bearer", None),
-        ("", None),
-        (None, None),
-    ],
-)
-def test_what_a_challenge_asks_for(challenge: str | None, wanted: object, page: Page):
-    """Quoted or not, in any case; what is no number is no age; everything else is a 401 like any."""
-    assert wanted == webhook.asked_for_more(page(status=401, challenge=challenge))
-
-
-def test_a_challenge_without_its_status_asks_for_nothing(page: Page):
-    """Only a 401 is a challenge."""
-    asks = 'Bearer error="insufficient_user_authentication", acr_values="two_factor"'
-    assert webhook.asked_for_more(page(status=403, challenge=asks)) is None
-
-
 async def test_the_ivr_asks_for_more_and_gets_its_request_again(centre: Centre, page: Page):
     """The level that it names is asked for; then the very request is repeated, byte for byte."""
     asks = page(

@@ -1,0 +1,506 @@
+"""
+What proving needs of the world: codes through Messages and Verify, lookups before them, the owner's letters, recordings.
+
+The services outside are lists in this file; over sockets and with Twilio's rules they are tried in tests/notify.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from ivrguard.core.errors import DirectoryFault, NotifyFault, OutOfSight
+from ivrguard.core.flow import Catalogue, Flow, PinChange, Recording, Sends, Via
+from ivrguard.core.lookup import Lookup, NumberFacts, Unknown
+from ivrguard.core.rules import Demand
+from ivrguard.directory.local import LocalDirectory
+from ivrguard.ports import Right, Verdict, Wrong
+
+ACCOUNT = "123456789"
+OWNER = "+15551230001"
+PIN = "24681357"
+NEW_PIN = "86420975"
+
+
+@dataclass
+class Service:
+    """Verify: each number has one verification at a time, with one code; `fault` is what the next request meets."""
+
+    started: list[tuple[str, bool, str, str]] = field(default_factory=list)
+    checked: list[str | None] = field(default_factory=list)
+    codes: dict[str, str] = field(default_factory=dict)
+    fault: Exception | None = None
+
+    def _meet(self) -> None:
+        fault, self.fault = self.fault, None
+        if fault is not None:
+            raise fault
+
+    async def start(self, to: str, *, again: bool, intent: str, language: str, deadline_s: float) -> str:
+        self._meet()
+        self.started.append((to, again, intent, language))
+        name = f"VE{len(self.started) - (1 if again else 0)}"
+        self.codes.setdefault(name, f"{111111 * len(self.started):06}")
+        return name
+
+    async def check(self, verification: str | None, digits: str, *, deadline_s: float) -> Verdict:
+        self.checked.append(verification)
+        self._meet()
+        return Right() if verification and self.codes[verification] == digits else Wrong()
+
+
+@dataclass
+class Numbers:
+    """Lookups: what is known of any number."""
+
+    facts: NumberFacts | Exception = NumberFacts()
+    asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+
+    async def look_up(self, number: str, packages: tuple[str, ...], *, deadline_s: float) -> NumberFacts:
+        self.asked.append((number, packages))
+        if isinstance(self.facts, Exception):
+            raise self.facts
+        return self.facts
+
+
+@dataclass
+class Tapes:
+    """Recordings of calls; `fault` is met by each request."""
+
+    done: list[str] = field(default_factory=list)
+    fault: NotifyFault | None = None
+
+    async def pause(self, account_sid: str, call_sid: str, *, deadline_s: float) -> None:
+        self.done.append("pause")
+        if self.fault is not None:
+            raise self.fault
+
+    async def resume(self, account_sid: str, call_sid: str, *, deadline_s: float) -> None:
+        self.done.append("resume")
+        if self.fault is not None:
+            raise self.fault
+
+
+@dataclass
+class Pins:
+    """Where PINs are changed; the weak one is refused."""
+
+    kept: list[tuple[str, str]] = field(default_factory=list)
+
+    async def change(self, account_id: str, digits: str, *, now_ms: int) -> bool:
+        if digits == "12345678":
+            return False
+        self.kept.append((account_id, digits))
+        return True
+
+
+def with_code(flow: Flow, **changes: object) -> Flow:
+    """The flow whose codes are otherwise."""
+    return replace(flow, factors={**flow.factors, "code": replace(flow.factors["code"], **changes)})
+
+
+def by_code_alone(flow: Flow) -> Flow:
+    """Codes are all there is."""
+    levels = {"one_factor": "code"}
+    return replace(
+        flow, factors={"code": flow.factors["code"]}, levels=levels, rules=(), default=Demand("one_factor")
+    )
+
+
+# ── Verify ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_code_through_verify(centre):
+    """Sent for its intent in the caller's language, judged by the service under the name it gave."""
+    service = Service()
+    centre.flow = with_code(centre.flow, via=Via.VERIFY)
+    centre.node("a", verifications=service)
+    line = await centre.verified()
+
+    await line.press("3")
+    await line.press("111111")
+
+    assert line.outcome == "forwarded"
+    assert service.started == [(OWNER, False, "a wire transfer", "en-US")]
+    assert service.checked == ["VE1"]
+    assert centre.texts.sent == []
+
+
+async def test_another_code_of_verify_is_the_same_one(centre):
+    """The service sends the pending one again, and it is right under the first name."""
+    service = Service()
+    centre.flow = with_code(centre.flow, via=Via.VERIFY)
+    centre.node("a", verifications=service)
+    line = await centre.verified()
+    await line.press("3")
+
+    await line.press("1#")
+    await line.press("111111")
+
+    assert [again for _, again, _, _ in service.started] == [False, True]
+    assert (line.outcome, service.checked) == ("forwarded", ["VE1"])
+
+
+@pytest.mark.parametrize("account", [ACCOUNT, "999999999"], ids=["locked", "unknown"])
+async def test_verify_is_asked_about_nothing_for_a_locked_or_unknown_account(centre, account):
+    """The same request, and nothing real in it: neither guesses nor the time tell anything."""
+    service = Service()
+    centre.flow = by_code_alone(with_code(centre.flow, via=Via.VERIFY))
+    centre.node("a", verifications=service)
+    if account == ACCOUNT:
+        for _ in range(2):
+            line = centre.line("+15559990001")
+            for keys in (None, f"{account}#", "000000", "000001", "000002"):
+                await (line.dial() if keys is None else line.press(keys))
+    before = len(service.checked)
+
+    line = centre.line("+15559990002")
+    for keys in (None, f"{account}#", "123456"):
+        await (line.dial() if keys is None else line.press(keys))
+
+    assert service.checked[before:] == [None]
+    assert "did not match" in line.said
+
+
+@pytest.mark.parametrize(
+    ("fault", "attempts", "reason"),
+    [
+        (NotifyFault("sixth", why="too_many_checks"), 0, "authn_attempt_withdrawn"),
+        (NotifyFault("slow"), 1, "authn_attempt_unjudged"),
+    ],
+)
+async def test_what_verify_may_have_looked_at_counts(centre, fault, attempts, reason):
+    """It refused to look, and the guess is taken back; it gave no verdict, and the guess stays counted."""
+    service = Service()
+    centre.flow = with_code(centre.flow, via=Via.VERIFY)
+    centre.node("a", verifications=service)
+    line = await centre.verified()
+    await line.press("3")
+    service.fault = fault
+
+    await line.press("111111")
+
+    assert len((await centre.ledger(kind="sms_code")).attempts) == attempts
+    assert await centre.events(reason) == ["fault"]
+    assert "we cannot take your call" in line.said
+
+
+async def test_a_flow_that_needs_verify_where_there_is_none(centre, logged):
+    """Before a proof nobody is told; afterwards the call ends in an apology; the log says what is missing."""
+    centre.flow = with_code(centre.flow, via=Via.VERIFY)
+    line = await centre.verified()
+
+    await line.press("3")
+
+    assert "we cannot take your call" in line.said
+    assert [(one["event"], one["why"]) for one in logged if one["event"] == "code_not_sent"] == [
+        ("code_not_sent", "not_set_up")
+    ]
+    assert await centre.events("authn_code_undelivered") == ["not_set_up"]
+
+
+async def test_verify_gone_between_question_and_answer(centre, logged):
+    """A restart without it: nobody looked, so nothing is counted."""
+    centre.flow = with_code(centre.flow, via=Via.VERIFY)
+    centre.node("a", verifications=Service())
+    line = await centre.verified()
+    await line.press("3")
+    centre.node("b")
+    line.node = "b"
+
+    await line.press("111111")
+
+    assert (await centre.ledger(kind="sms_code")).attempts == ()
+
+
+async def test_a_judge_elsewhere_that_gave_no_verdict_counts(centre):
+    """The bank's own system was asked about the PIN, and did not answer."""
+    line = centre.line()
+    await line.dial()
+    await line.press(f"{ACCOUNT}#")
+
+    class Silent:
+        async def judge(self, *_: object) -> Verdict:
+            raise OutOfSight("no answer")
+
+    guard = centre.node()
+    guard.world = replace(guard.world, judges=dict.fromkeys(guard.world.judges, Silent()))
+    await line.press(PIN)
+
+    assert len((await centre.ledger()).attempts) == 1
+    assert await centre.events("authn_attempt_unjudged") == ["fault"]
+
+
+# ── lookups ──────────────────────────────────────────────────────────────────────────────────────────────
+
+SWAPPED = NumberFacts(swapped=True)
+STEADY = NumberFacts(swapped=False, swapped_period_s=10**6)
+
+
+@pytest.mark.parametrize(
+    ("lookup", "facts", "why"),
+    [
+        (Lookup(sim_swap_s=3600), STEADY, ""),
+        (Lookup(sim_swap_s=3600), SWAPPED, "sim_swap"),
+        (Lookup(sim_swap_s=3600), NotifyFault("down"), "unknown"),
+        (Lookup(sim_swap_s=3600, unknown=Unknown.SEND), NotifyFault("down"), ""),
+        (Lookup(line_types=("mobile",)), NumberFacts(line_type="nonFixedVoip"), "line_type"),
+        (Lookup(), SWAPPED, ""),
+    ],
+)
+async def test_a_code_goes_only_where_the_flow_lets_it(centre, lookup, facts, why):
+    """A swapped SIM gets no code: another factor, or an apology, and the reason on record."""
+    numbers = Numbers(facts)
+    centre.flow = with_code(centre.flow, lookup=lookup)
+    centre.node("a", numbers=numbers)
+    line = await centre.verified()
+
+    await line.press("3")
+
+    assert len(centre.texts.sent) == (0 if why else 1)
+    assert await centre.events("authn_code_undelivered") == ([why] if why else [])
+    assert ("cannot take your call" in line.said) is bool(why)
+    assert numbers.asked == ([(OWNER, lookup.wanted())] if lookup.wanted() else [])
+
+
+async def test_a_lookup_that_nobody_set_up_says_nothing(centre):
+    """So the flow's `unknown` decides: withheld, unless it says otherwise."""
+    centre.flow = with_code(centre.flow, lookup=Lookup(forwarding=True))
+    line = await centre.verified()
+
+    await line.press("3")
+
+    assert await centre.events("authn_code_undelivered") == ["unknown"]
+
+
+async def test_before_a_proof_a_withheld_code_is_not_told(centre, logged):
+    """He hears what everybody hears, and may take another factor by key; the record and the log have the reason."""
+    centre.flow = by_code_alone(with_code(centre.flow, lookup=Lookup(sim_swap_s=3600)))
+    guard = centre.node("a", numbers=Numbers(SWAPPED))
+    line = centre.line()
+    await line.dial()
+
+    await line.press(f"{ACCOUNT}#")
+    await guard.drain()
+
+    assert "We have just texted" in line.said
+    assert await centre.events("authn_code_undelivered") == ["sim_swap"]
+    assert [one["event"] for one in logged if one["log_level"] == "error"] == ["message_not_sent"]
+
+
+# ── languages ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def spanish(flow: Flow) -> Flow:
+    """The flow with a second language on key 2: its own words with a mark."""
+    prompts = {name: f"¡{text}" for name, text in flow.prompts.items()}
+    return replace(flow, languages=(Catalogue("es-US", prompts, key="2"),))
+
+
+async def test_a_language_by_key_is_heard_and_written(centre):
+    """From the next question on, and in the message with the code."""
+    centre.flow = spanish(centre.flow)
+    line = centre.line()
+    await line.dial()
+    await line.press("2#")
+    assert line.said.startswith("¡")
+
+    for keys in (f"{ACCOUNT}#", PIN, "3"):
+        await line.press(keys)
+
+    assert centre.texts.sent[0][1].startswith("¡")
+
+
+async def test_an_account_s_language_waits_for_a_proof(centre, keys):
+    """The PIN is asked for in the flow's own; the code in the owner's."""
+    centre.flow = spanish(centre.flow)
+    directory = LocalDirectory(centre.store.store, keys)
+    account = await directory.find(ACCOUNT)
+    await directory.replace(replace(account, language="es-MX"), now_ms=centre.clock(), by="test")
+    line = centre.line()
+    await line.dial()
+    await line.press(f"{ACCOUNT}#")
+    assert not line.said.startswith("¡")
+
+    await line.press(PIN)
+    await line.press("3")
+
+    assert line.said.startswith("¡")
+
+
+# ── recordings ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_recordings_stand_still_between_question_and_ivr(centre):
+    """Paused at each question for a secret, which is harmless twice; resumed when the IVR is heard again."""
+    tapes = Tapes()
+    centre.having(recording=Recording.PAUSE)
+    centre.node("a", recordings=tapes)
+    line = centre.line()
+    for keys, done in (
+        (None, []),
+        (f"{ACCOUNT}#", ["pause"]),
+        ("11112229", ["pause", "pause"]),
+        (PIN, ["pause", "pause", "resume"]),
+    ):
+        await (line.dial() if keys is None else line.press(keys))
+        assert tapes.done == done
+
+
+@pytest.mark.parametrize(
+    ("recording", "tapes", "said"),
+    [
+        (Recording.PAUSE, Tapes(fault=NotifyFault("down")), "8 digit PIN"),
+        (Recording.PAUSE, None, "8 digit PIN"),
+        (Recording.MUST_PAUSE, Tapes(), "8 digit PIN"),
+        (Recording.MUST_PAUSE, Tapes(fault=NotifyFault("down")), "cannot take your call"),
+        (Recording.MUST_PAUSE, None, "cannot take your call"),
+    ],
+)
+async def test_what_a_recording_that_runs_on_means(centre, logged, recording, tapes, said):
+    """The flow's word: ask all the same, or not at all. The operator is told either way."""
+    centre.having(recording=recording)
+    centre.node("a", recordings=tapes)
+    line = centre.line()
+    await line.dial()
+
+    await line.press(f"{ACCOUNT}#")
+
+    assert said in line.said
+    failed = tapes is None or tapes.fault is not None
+    assert [one["event"] for one in logged if one["log_level"] == "error"] == (
+        ["recording_not_paused"] if failed else []
+    )
+
+
+async def test_a_recording_that_stays_paused_is_logged(centre, logged):
+    """Nobody is refused for it: what is missing on a tape is no secret."""
+    tapes = Tapes()
+    centre.having(recording=Recording.MUST_PAUSE)
+    centre.node("a", recordings=tapes)
+    line = centre.line()
+    await line.dial()
+    await line.press(f"{ACCOUNT}#")
+    tapes.fault = NotifyFault("down")
+
+    await line.press(PIN)
+
+    assert line.outcome == "forwarded"
+    assert [one["event"] for one in logged if one["log_level"] == "error"] == ["recording_not_resumed"]
+
+
+# ── a new PIN ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def changing(centre, pins: Pins | None):
+    """A caller who is asked for a new PIN."""
+    centre.having(pin_change=PinChange("/change-pin", Demand("two_factor", within_s=300), "/voice"))
+    centre.node("a", pins=pins)
+    line = await centre.verified()
+    await line.post("/change-pin")
+    await line.press(centre.texts.code())
+    assert "choose a new PIN" in line.said
+    return line
+
+
+async def test_a_pin_is_changed_by_phone(centre):
+    """Keyed twice, kept once, told to the owner; then the IVR goes on, which never heard of it."""
+    pins = Pins()
+    line = await changing(centre, pins)
+    await line.press(NEW_PIN)
+    assert NEW_PIN not in repr(await centre.stored(line))
+
+    await line.press(NEW_PIN)
+
+    assert pins.kept == [(ACCOUNT, NEW_PIN)]
+    assert "new PIN is in force" in line.said
+    await line.go_on()
+    await centre.node().drain()
+    assert centre.ivr.paths() == ["/voice", "/voice"]
+    assert centre.texts.sent[-1] == (OWNER, centre.flow.prompts["sms_pin_changed"])
+    assert await centre.events("authn_password_change") == ["by_phone"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [(NEW_PIN, "86420976", "not the same"), ("12345678", "12345678", "too easy to guess")],
+)
+async def test_a_pin_that_differs_or_is_weak_is_not_kept(centre, first, second, said):
+    """Another try, from the beginning."""
+    pins = Pins()
+    line = await changing(centre, pins)
+
+    await line.press(first)
+    await line.press(second)
+
+    assert said in line.said
+    assert pins.kept == []
+
+
+async def test_the_same_webhook_again_changes_a_pin_once(centre):
+    """A repeated delivery is answered as before."""
+    pins = Pins()
+    line = await changing(centre, pins)
+    await line.press(NEW_PIN)
+    await line.press(NEW_PIN)
+    before = line.body
+
+    await line.again()
+
+    assert (line.body, len(pins.kept)) == (before, 1)
+
+
+async def test_a_directory_that_cannot_change_pins(centre, logged):
+    """An apology; the log says what to take out of the flow."""
+    line = await changing(centre, None)
+    await line.press(NEW_PIN)
+
+    await line.press(NEW_PIN)
+
+    assert "cannot take your call" in line.said
+    assert any("pin_change" in str(one.get("detail")) for one in logged)
+
+
+# ── letters to the owner ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_limits_of_a_number_count_over_calls(centre):
+    """The third code to one number in a day is not sent; who has proved something is told."""
+    few = Sends(per_call=9, per_account=9, per_number=2, per_number_s=86_400)
+    centre.flow = with_code(centre.flow, sends=few)
+    for _ in range(3):
+        line = await centre.verified()
+        await line.press("3")
+
+    assert len(centre.texts.sent) == 2
+    assert "could not verify you" in line.said
+
+
+async def test_nobody_is_written_to_without_a_number_or_a_sender(centre, keys):
+    """An account without a number, or a guard without a messenger: no letter, no fault."""
+    centre.texts.fault = None
+    directory = LocalDirectory(centre.store.store, keys)
+    account = await directory.find(ACCOUNT)
+    await directory.replace(replace(account, numbers=()), now_ms=centre.clock(), by="test")
+    line = await centre.verified()
+    await line.press("3")
+
+    await line.press("000000")
+    await centre.node().drain()
+
+    assert [text for _, text in centre.texts.sent if text == centre.flow.prompts["sms_warning"]] == []
+
+
+async def test_a_directory_that_fails_under_a_code_ends_in_words(centre):
+    """The look-up of the number is the directory's fault, and no code is sent."""
+    line = await centre.verified()
+    guard = centre.node()
+
+    class Down:
+        async def by_id(self, _: str) -> None:
+            raise DirectoryFault("down")
+
+    guard.world = replace(guard.world, directory=Down())
+    await line.press("3")
+
+    assert "cannot take your call" in line.said
+    assert centre.texts.sent == []
