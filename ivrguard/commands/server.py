@@ -1,0 +1,179 @@
+"""Running the guard, and what it needs: settings, the store, keys; trying it out: the demo, a telephone."""
+
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ivrguard import keyring, log, settings
+from ivrguard.commands.shell import (
+    CONFIG,
+    NO_KEYS,
+    Config,
+    fail,
+    flows_of,
+    keyring_of,
+    looked_through,
+    out,
+    run,
+    settled,
+    store_of,
+)
+from ivrguard.core.errors import Fault
+from ivrguard.core.flow import Flow
+from ivrguard.notify.sms import SmsMessenger
+from ivrguard.phone import demo as demonstration
+from ivrguard.phone import play as telephone
+from ivrguard.ports import Store
+from ivrguard.settings import Settings
+from ivrguard.stores import sqlite
+from ivrguard.telephony.signature import SharedKey
+from ivrguard.web.app import Parts, Server, serve
+
+SETTINGS_HEAD = """# Settings
+
+Made by `python -m ivrguard settings`. The environment wins over `config/ivrguard.yaml`, whose lines have the form
+`key: value`. Secrets come from the environment, or from a file that a variable with `_FILE` behind its name points
+to; in the file they are refused. An unknown `IVRGUARD_…` variable or key is a fault, and all faults are told at once.
+"""
+
+
+app = typer.Typer()
+keys = typer.Typer(name="keys", help="Secret keys.", no_args_is_help=True)
+app.add_typer(keys)
+
+
+def messenger_of(configured: Settings) -> SmsMessenger | None:
+    """Who sends codes; None when no sender is set."""
+    if not (configured.sms_from or configured.sms_messaging_service_sid):
+        return None
+    sid, tokens = next(iter(configured.twilio_tokens.items()))
+    return SmsMessenger(
+        sid,
+        tokens[0],
+        configured.sms_from,
+        api_url=configured.sms_api_url,
+        messaging_service_sid=configured.sms_messaging_service_sid,
+    )
+
+
+def server_of(
+    configured: Settings, flows: tuple[Flow, ...], store: Store, messenger: SmsMessenger | None
+) -> Server:
+    """The server that settings and flows make together."""
+    try:
+        return Server(
+            Parts(
+                public_url=configured.public_url,
+                flows=flows,
+                store=store,
+                keyring=keyring_of(configured),
+                tokens=configured.twilio_tokens,
+                shared_keys=tuple(SharedKey(*one) for one in configured.twilio_shared_keys),
+                upstream_token=configured.upstream_token,
+                messenger=messenger,
+                reload=lambda: looked_through(configured.flows),
+                watched=configured.flows if configured.watch_flows else None,
+                hash_threads=configured.hash_threads,
+                host=configured.host,
+                port=configured.port,
+                ops_host=configured.ops_host,
+                ops_port=configured.ops_port,
+            )
+        )
+    except ValueError as error:
+        fail(f"flows and settings do not go together: {error}")
+
+
+@app.command(
+    name="serve",
+    epilog="Every setting: ivrguard settings, or docs/settings.md.\n\n"
+    "Example: PORT=8080 IVRGUARD_PUBLIC_URL=https://guard.example.com ivrguard serve",
+)
+def serve_(config: Config = CONFIG) -> None:
+    """
+    Answer webhooks until SIGTERM; then finish what is under way.
+
+    Flows and settings are looked through first: with a fault in them nothing is started. Flow files that change
+    later take effect by themselves (SIGHUP asks for it); with a fault in them what runs stays.
+    """
+    configured = settled(config, settings.SERVE)
+    flows = flows_of(configured.flows)
+    log.configure(configured.log_level)
+
+    async def whole() -> None:
+        store = await store_of(configured)
+        messenger = messenger_of(configured)
+        try:
+            await serve(server_of(configured, flows, store, messenger))
+        finally:
+            if messenger is not None:
+                await messenger.close()
+            await store.close()
+
+    run(whole())
+
+
+@app.command(name="settings", epilog="Example: ivrguard settings > docs/settings.md")
+def settings_() -> None:
+    """Print every setting: its variable, default and meaning (Markdown)."""
+    out.print(SETTINGS_HEAD)
+    out.print(settings.table(), end="")
+
+
+@app.command(epilog="Example: IVRGUARD_STORE=sqlite:var/ivrguard.db ivrguard migrate")
+def migrate(config: Config = CONFIG) -> None:
+    """Make the store, or bring it to this version. Harmless when there is nothing to do."""
+    path = settled(config, NO_KEYS).store_path
+    if path is None:
+        out.print("the store is memory: nothing to migrate")
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        version = sqlite.migrate(path)
+    except OSError as error:
+        fail(f"store: {path.parent}: the directory cannot be made: {error.strerror}")
+    except Fault as fault:
+        fail(f"{fault.reason}: {fault}")
+    out.print(f"{path}: at version {version}")
+
+
+@app.command(epilog="Needs nothing but the project's folder: no account, no number, no network.")
+def demo(
+    once: Annotated[
+        bool | None,
+        typer.Option("--once/--stay", help="End after the scenes, or stay up. Default: stay at a terminal."),
+    ] = None,
+) -> None:
+    """
+    A guarded call, end to end, on this machine: server, sample IVR, callers, an agent, a guesser.
+
+    Ends with 0 only if every scene went as it is told.
+    """
+    ends = not sys.stdin.isatty() if once is None else once
+    log.configure("critical")
+    if not run(demonstration.run(out, once=ends)):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: ivrguard play flows/bank.yaml --from +15559870002 --attested")
+def play(
+    flow: Annotated[Path, typer.Argument(help="A flow file, or a folder with one.")] = demonstration.FLOW,
+    caller: Annotated[str, typer.Option("--from", help="The number you call from.")] = telephone.OWN_NUMBER,
+    attested: Annotated[bool, typer.Option(help="The carrier attests the number (STIR/SHAKEN A).")] = False,
+) -> None:
+    """A telephone in the terminal: call the flow, with a sample IVR behind it and a made-up account."""
+    flows = flows_of(flow)
+    if len(flows) > 1:
+        fail(f"{flow}: there are {len(flows)} flows in it; name the file of one")
+    log.configure("critical")
+    run(telephone.run(out, flows[0], caller=caller, attested=attested))
+
+
+@keys.command("new", epilog="Example: (umask 077; ivrguard keys new > ivrguard.env)")
+def keys_new() -> None:
+    """Print fresh keys as environment variables. Keep them outside the store, and do not lose the peppers."""
+    for variable, text in keyring.new_material(secrets.token_bytes).items():
+        print(f"{variable}={text}")

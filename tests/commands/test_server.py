@@ -1,0 +1,249 @@
+"""Serving, and what is tried out before: settings, keys, migrate, the demo, the telephone."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+from twilio.request_validator import RequestValidator
+
+from ivrguard import settings
+from ivrguard.commands import server
+
+ROOT = Path(__file__).parents[2]
+FLOW = ROOT / "flows" / "bank.yaml"
+ACCOUNT, OWNER, STRANGER, PIN = "123456789", "+15551230001", "+15559870002", "24681357"
+ACCOUNT_SID, AUTH_TOKEN = "AC" + "a1" * 16, "token0of0the0test"
+PUBLIC_URL = "https://guard.bank.example"
+POOL = f"{ACCOUNT}/pin/pool"
+
+
+def test_new_keys_are_what_the_settings_want(asked, shell):
+    """Four variables, different each time; nothing else on either stream, so that a file can be made of it."""
+    first, second = shell({}, "keys", "new"), asked({}, "keys", "new")
+    env = dict(line.split("=", 1) for line in first.out.splitlines())
+    assert (first.code, first.err) == (0, "")
+    assert settings.load(env, None, needs=settings.KEYS)
+    assert not set(first.out.splitlines()) & set(second.out.splitlines())
+
+
+def test_settings_are_a_page_of_markdown(asked, ends):
+    """A heading, how they are read, and the table: no line broken by the width of a terminal."""
+    result = asked({}, "settings")
+    ends(result, 0, f"{server.SETTINGS_HEAD}\n{settings.table()}")
+
+
+def test_migrate_makes_the_store_and_its_folder_and_is_harmless_again(tmp_path, asked, ends):
+    path = tmp_path / "var" / "deep" / "ivrguard.db"
+    for _ in range(2):
+        ends(asked({"IVRGUARD_STORE": f"sqlite:{path}"}, "migrate"), 0, f"{path}: at version 1\n")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_migrate_has_nothing_to_do_in_memory(asked, ends):
+    ends(asked({"IVRGUARD_STORE": "memory"}, "migrate"), 0, "the store is memory: nothing to migrate\n")
+
+
+def test_migrate_says_what_stands_in_its_way(tmp_path, store, asked, ends):
+    """A file where its folder should be; a file that a newer ivrguard wrote, which `serve` refuses as well."""
+    (tmp_path / "file").write_text("")
+    result = asked({"IVRGUARD_STORE": f"sqlite:{tmp_path}/file/ivrguard.db"}, "migrate")
+    ends(result, 1, "", f"store: {tmp_path}/file: the directory cannot be made: File exists\n")
+
+    store.sql("PRAGMA user_version = 99")
+    newer = asked(store.env, "migrate")
+    assert (newer.code, newer.out) == (1, "")
+    assert newer.err.startswith(f"store: {store.path}: it is of version 99")
+    assert asked(store.env, "audit", "verify").err == newer.err
+
+
+def test_the_release_line_of_the_procfile_runs(tmp_path):
+    """`release:` as a platform runs it: it looks through the flows and makes the store."""
+    (line,) = re.findall("^release: (.*)$", (ROOT / "Procfile").read_text(), re.MULTILINE)
+    done = subprocess.run(
+        ["/bin/sh", "-c", line],
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "IVRGUARD_STORE": f"sqlite:{tmp_path}/release.db",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f"{tmp_path}/release.db: at version 1\n")
+
+
+def test_demo_runs_from_the_shell(shell):
+    """`ivrguard demo` without a terminal ends by itself: 0, and it says that all went as told."""
+    result = shell({}, "demo")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.endswith("All 6 scenes went as told.\n")
+
+
+def test_a_demo_that_did_not_go_as_told_ends_with_1(tmp_path, monkeypatch, asked):
+    monkeypatch.chdir(tmp_path)
+    result = asked({}, "demo", "--once")
+    assert result.code == 1
+    assert "run this in the project's folder" in result.out
+
+
+def test_play_takes_a_call_from_a_pipe(shell):
+    """The output is the talk: no prompt, no broken line, nothing on standard error."""
+    result = shell({}, "play", "--attested", typed=f"{ACCOUNT}#\n73926418\n1\n")
+    assert (result.code, result.err) == (0, "")
+    assert '\n   ◂ "Your balance is 1234 dollars."\n' in result.out
+    assert "keys>" not in result.out
+
+
+def test_play_takes_a_folder_with_one_flow(flows, asked):
+    assert asked({}, "play", flows.folder, "--from", STRANGER).out.startswith(
+        f"You call +18005550100 from {STRANGER}. "
+    )
+
+
+def test_play_says_which_flow_it_cannot_play(flows, asked, ends):
+    """No such file; or several in a folder."""
+    ends(
+        asked({}, "play", "nowhere.yaml"),
+        1,
+        "",
+        "nowhere.yaml:1:1: cannot be read: No such file or directory\n",
+    )
+    flows.write("z.yaml", flows.text.replace("flow: bank", "flow: z").replace("+18005550100", "+18005550101"))
+    result = asked({}, "play", flows.folder)
+    ends(result, 1, "", f"{flows.folder}: there are 2 flows in it; name the file of one\n")
+
+
+def served(env, flows=ROOT / "flows"):
+    """The settings of a server on free ports of this machine."""
+    return {
+        "IVRGUARD_PUBLIC_URL": PUBLIC_URL,
+        "IVRGUARD_TWILIO_TOKENS": f"{ACCOUNT_SID}={AUTH_TOKEN}",
+        "IVRGUARD_FLOWS": str(flows),
+        "IVRGUARD_HOST": "127.0.0.1",
+        "IVRGUARD_OPS_PORT": "0",
+        "PORT": "0",
+        **env,
+    }
+
+
+class SlowIvr:
+    """An IVR that answers when it is told to."""
+
+    def __init__(self):
+        self.reached, self.free = asyncio.Event(), asyncio.Event()
+
+    async def answer(self, request):
+        self.reached.set()
+        await self.free.wait()
+        return web.Response(text="<Response><Say>We open at nine.</Say></Response>", content_type="text/xml")
+
+
+async def webhook(session, port, path, call="1", *, signed=True):
+    """One webhook as Twilio posts it; status and body."""
+    form = {
+        "CallSid": "CA" + call * 32,
+        "AccountSid": ACCOUNT_SID,
+        "From": STRANGER,
+        "To": "+18005550100",
+        "CallStatus": "ringing",
+        "Direction": "inbound",
+        "ApiVersion": "2010-04-01",
+    }
+    signature = RequestValidator(AUTH_TOKEN).compute_signature(f"{PUBLIC_URL}{path}", form)
+    headers = {"X-Twilio-Signature": signature if signed else "forged"}
+    async with session.post(f"http://127.0.0.1:{port}{path}", data=form, headers=headers) as response:
+        return response.status, await response.text()
+
+
+def test_serve_answers_until_sigterm_and_finishes_what_is_under_way(store, flows, asked):
+    """A process of its own: health, a signed webhook, a forged one; SIGTERM in the middle of another one."""
+    asyncio.run(a_day_of_a_server(store, flows))
+    assert asked(store.env, "audit", "verify").code == 0
+
+
+async def a_day_of_a_server(store, flows):
+    ivr = SlowIvr()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", ivr.answer)
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    flows.write("bank.yaml", flows.text.replace("https://ivr.bank.example", origin))
+    env = served({**store.env, "IVRGUARD_SMS_FROM": "+18005550199"}, flows.folder)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ivrguard", "serve"),
+        env={**os.environ, **env},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        started = json.loads(await process.stderr.readline())
+        assert started["event"] == "serving"
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"http://127.0.0.1:{started['ops_port']}/healthz") as response:
+                assert response.status == 200
+            status, body = await webhook(session, started["port"], "/")
+            assert (status, "Please enter your account number" in body) == (200, True)
+            assert await webhook(session, started["port"], "/", signed=False) == (403, "")
+            under_way = asyncio.create_task(webhook(session, started["port"], "/hours", call="2"))
+            await ivr.reached.wait()
+            process.send_signal(signal.SIGTERM)
+            while json.loads(await process.stderr.readline())["event"] != "draining":
+                pass
+            ivr.free.set()
+            status, body = await under_way
+            assert (status, "We open at nine." in body) == (200, True)
+        rest = await process.stderr.read()
+        assert await process.wait() == 0
+        assert json.loads(rest.splitlines()[-1])["event"] == "stopped"
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await runner.cleanup()
+
+
+def test_serve_says_which_port_is_taken(keys, asked):
+    """And lets go of what it had begun."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = asked({**served(keys), "IVRGUARD_STORE": "memory", "IVRGUARD_OPS_PORT": port}, "serve")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.splitlines()[-1].startswith(f"listen: cannot listen on 127.0.0.1, port {port} (")
+
+
+def test_serve_does_not_begin_an_empty_store(keys, tmp_path, asked):
+    """An empty store knows of no lock: whoever lost the file must hear of it."""
+    path = tmp_path / "ivrguard.db"
+    result = asked(served({**keys, "IVRGUARD_STORE": f"sqlite:{path}"}), "serve")
+    assert (result.code, path.exists()) == (1, False)
+    assert result.err.startswith(
+        f"store: {path}: there is no such file: put it back, or have `ivrguard migrate`"
+    )
+
+
+def test_serve_refuses_flows_with_a_fault_and_flows_that_lead_to_itself(keys, flows, asked, ends):
+    """Nothing is started."""
+    env = {**served(keys, flows.folder), "IVRGUARD_STORE": "memory", "IVRGUARD_SMS_FROM": "+18005550199"}
+    flows.write("bank.yaml", flows.text.replace("https://ivr.bank.example", PUBLIC_URL))
+    result = asked(env, "serve")
+    ends(
+        result,
+        1,
+        "",
+        "flows and settings do not go together: the guard's own public origin cannot be the IVR's\n",
+    )
+    flows.write("bank.yaml", "flow: bank\n")
+    result = asked(env, "serve")
+    assert (result.code, result.out) == (1, "")
+    assert f"{flows.folder}/bank.yaml:1:1: " in result.err
