@@ -25,7 +25,8 @@ class Receipt:
     """
     What a desk gets for a token: the signed receipt, and the same in words an agent can read.
 
-    `age_s`: seconds since the last proof. `may`: what the caller may do now, and what still needs a factor.
+    `age_s`: seconds since the last proof. `may`: what the caller may do now, and what still needs a factor. `notes`:
+    what the attestation says against the number that he calls from; it changes nothing of the rest.
     """
 
     jwt: str = field(repr=False)
@@ -36,6 +37,7 @@ class Receipt:
     age_s: int
     intent: str
     may: tuple[handoff.May, ...]
+    notes: tuple[str, ...] = ()
 
 
 DESKS_A_PAGE = 1_000
@@ -155,4 +157,5 @@ def _receipt(world: World, leg: Leg, call: Call, mounted: Mounted, desk: Desk) -
         age_s=max(0, now - leg.auth_ms) // 1000,
         intent=leg.intent,
         may=handoff.standing(mounted.flow, call.proofs, now),
+        notes=call.notes,
     )

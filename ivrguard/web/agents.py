@@ -83,5 +83,6 @@ class Agents:
                 "age_s": receipt.age_s,
                 "intent": receipt.intent,
                 "may": [{"intent": one.intent, "level": one.level, "held": one.held} for one in receipt.may],
+                "notes": list(receipt.notes),
             },
         )

@@ -138,6 +138,18 @@ async def test_a_token_gets_a_receipt_once(centre: Centre, keys: Keyring, how: s
     assert receipt.jwt not in repr(receipt)
 
 
+async def test_the_agent_sees_what_speaks_against_the_number(centre: Centre):
+    """A call that was forwarded through a gateway: for his eyes, and for the record; nothing proved is taken away."""
+    forwarded = ("StirVerstat", "TN-Validation-Passed-C-Diverted")
+    line = await with_agent(centre, line=centre.line(extra=(forwarded,)))
+
+    receipt = await centre.node().redeem(await desk_at(centre), await presented(centre, line), line.sid)
+
+    assert (receipt.notes, receipt.acr) == (("attestation_gateway", "diverted"), "one_factor")
+    claimed = [entry.detail for entry in await centre.record() if entry.event == "account_claimed"]
+    assert claimed == [(("lane", "pool"), ("notes", "attestation_gateway,diverted"))]
+
+
 async def test_a_token_may_be_keyed_in_either_case_and_without_the_call(centre: Centre):
     """A desk that does not know which call it holds says nothing of it."""
     line = await with_agent(centre)

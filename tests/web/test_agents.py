@@ -81,6 +81,7 @@ async def test_a_token_for_a_receipt_once(centre, metric):
             "age_s": 0,
             "intent": "agent",
             "may": [{"intent": "agent", "level": "one_factor", "held": True}],
+            "notes": [],
         },
     )
     claims = centre.keyring.verify(
