@@ -153,6 +153,8 @@ def _setting(default: object, about: str, example: str, *, shown: str = "", secr
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Threads = Annotated[int, Field(ge=1, le=64)]
 _Service = Annotated[str, Field(pattern="^MG[0-9a-f]{32}$")]
+_VerifyService = Annotated[str, Field(pattern="^VA[0-9a-f]{32}$")]
+_Template = Annotated[str, Field(pattern="^HJ[0-9a-f]{32}$")]
 _Token = Annotated[str, Field(min_length=TOKEN_CHARS_MIN)]
 
 
@@ -184,6 +186,12 @@ class Settings(BaseModel):
         9464, "The port for /healthz, /readyz and /metrics; 0 takes a free one.", "9464"
     )
     flows: Path = _setting(Path("flows"), "The folder of flow files.", "flows")
+    watch_flows: bool = _setting(
+        True,  # noqa: FBT003 -- the default of a switch
+        "Whether flow files that change are read anew by themselves; SIGHUP does it in any case.",
+        "false",
+        shown="true",
+    )
     store: Annotated[str, AfterValidator(_store)] = _setting(
         "sqlite:var/ivrguard.db",
         "Where state is kept: `sqlite:<file>`, or `memory` for a trial.",
@@ -204,6 +212,28 @@ class Settings(BaseModel):
     sms_api_url: Annotated[str, AfterValidator(_url)] = _setting(
         "https://api.twilio.com",
         "Where messages are handed in: another region, or a test double.",
+        "https://api.dublin.ie1.twilio.com",
+    )
+    verify_service_sid: _VerifyService = _setting(
+        "", "The Verify Service for codes of flows that send them through Verify.", "VA" + "0" * 32
+    )
+    verify_template_sid: _Template = _setting(
+        "",
+        "A Verify template of your own with {{code}} and {{intent}} in it, so that messages say what a code is for.",
+        "HJ" + "0" * 32,
+        shown="the service's own words",
+    )
+    verify_api_url: Annotated[str, AfterValidator(_url)] = _setting(
+        "https://verify.twilio.com", "Where Verify is asked: a test double.", "http://127.0.0.1:4010"
+    )
+    lookup_api_url: Annotated[str, AfterValidator(_url)] = _setting(
+        "https://lookups.twilio.com",
+        "Where numbers are looked up: another region, or a test double.",
+        "https://lookups.dublin.ie1.twilio.com",
+    )
+    recordings_api_url: Annotated[str, AfterValidator(_url)] = _setting(
+        "https://api.twilio.com",
+        "Where recordings of calls are paused: the region of the calls, or a test double.",
         "https://api.dublin.ie1.twilio.com",
     )
     twilio_tokens: Annotated[Mapping[str, tuple[str, ...]], BeforeValidator(_tokens)] = _setting(

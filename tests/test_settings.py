@@ -76,12 +76,18 @@ def test_what_is_not_set_has_its_default():
         "ops_host": "127.0.0.1",
         "ops_port": 9464,
         "flows": Path("flows"),
+        "watch_flows": True,
         "store": "sqlite:var/ivrguard.db",
         "log_level": "info",
         "hash_threads": None,
         "sms_from": "",
         "sms_messaging_service_sid": "",
         "sms_api_url": "https://api.twilio.com",
+        "verify_service_sid": "",
+        "verify_template_sid": "",
+        "verify_api_url": "https://verify.twilio.com",
+        "lookup_api_url": "https://lookups.twilio.com",
+        "recordings_api_url": "https://api.twilio.com",
         "twilio_tokens": {ACCOUNT: (TOKEN, NEXT), SUBACCOUNT: (OTHER,)},
         "twilio_shared_keys": (),
         "upstream_token": None,
@@ -110,6 +116,12 @@ def test_every_setting_has_its_effect():
             "IVRGUARD_HASH_THREADS": "3",
             "IVRGUARD_SMS_FROM": "+18005550111",
             "IVRGUARD_SMS_API_URL": "https://api.dublin.ie1.twilio.com",
+            "IVRGUARD_WATCH_FLOWS": "false",
+            "IVRGUARD_VERIFY_SERVICE_SID": "VA" + "1" * 32,
+            "IVRGUARD_VERIFY_TEMPLATE_SID": "HJ" + "2" * 32,
+            "IVRGUARD_VERIFY_API_URL": "http://127.0.0.1:1/",
+            "IVRGUARD_LOOKUP_API_URL": "http://127.0.0.1:2",
+            "IVRGUARD_RECORDINGS_API_URL": "http://127.0.0.1:3",
             "IVRGUARD_TWILIO_SHARED_KEYS": "SK1:HMAC_SHA256=one secret of it? no".replace(" ", "_")
             + ";SK2:HMAC_SHA256=0123456789abcdef=",
             "IVRGUARD_UPSTREAM_TOKEN": "an upstream token of the IVR",
@@ -122,6 +134,11 @@ def test_every_setting_has_its_effect():
     assert (found.flows, found.store_path, found.log_level) == (Path("/etc/flows"), None, "error")
     assert (found.hash_threads, found.sms_from) == (3, "+18005550111")
     assert found.sms_api_url == "https://api.dublin.ie1.twilio.com"
+    assert not found.watch_flows
+    assert (found.verify_service_sid, found.verify_template_sid) == ("VA" + "1" * 32, "HJ" + "2" * 32)
+    assert [found.verify_api_url, found.lookup_api_url, found.recordings_api_url] == [
+        f"http://127.0.0.1:{port}" for port in (1, 2, 3)
+    ]
     assert found.twilio_shared_keys == (
         ("SK1", b"one_secret_of_it?_no", "HMAC_SHA256"),
         ("SK2", b"0123456789abcdef=", "HMAC_SHA256"),
@@ -454,4 +471,5 @@ def test_the_file_we_ship_shows_every_setting_with_its_default():
     for name in open_ones:
         default = Settings.model_fields[name].default
         if default not in ("", None):
-            assert f"# {name}: {default}" in shipped
+            shown = str(default).lower() if isinstance(default, bool) else default
+            assert f"# {name}: {shown}" in shipped

@@ -2,6 +2,7 @@
 
 import secrets
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from ivrguard.commands.shell import (
     CONFIG,
     NO_KEYS,
     Config,
+    err,
     fail,
     flows_of,
     keyring_of,
@@ -22,8 +24,11 @@ from ivrguard.commands.shell import (
     store_of,
 )
 from ivrguard.core.errors import Fault
-from ivrguard.core.flow import Flow
+from ivrguard.core.flow import Flow, Via
+from ivrguard.notify.lookup import TwilioLookup
+from ivrguard.notify.recordings import TwilioRecordings
 from ivrguard.notify.sms import SmsMessenger
+from ivrguard.notify.verify import TwilioVerify
 from ivrguard.phone import demo as demonstration
 from ivrguard.phone import play as telephone
 from ivrguard.ports import Store
@@ -39,29 +44,67 @@ Made by `python -m ivrguard settings`. The environment wins over `config/ivrguar
 to; in the file they are refused. An unknown `IVRGUARD_…` variable or key is a fault, and all faults are told at once.
 """
 
+VERIFY_DEADLINE_S = 5.0
 
 app = typer.Typer()
 keys = typer.Typer(name="keys", help="Secret keys.", no_args_is_help=True)
 app.add_typer(keys)
 
 
-def messenger_of(configured: Settings) -> SmsMessenger | None:
-    """Who sends codes; None when no sender is set."""
-    if not (configured.sms_from or configured.sms_messaging_service_sid):
-        return None
+@dataclass(frozen=True, slots=True)
+class Twilio:
+    """What is asked of Twilio: messages, Verify, lookups, recordings. None: it is not set up."""
+
+    messenger: SmsMessenger | None
+    verify: TwilioVerify | None
+    lookup: TwilioLookup
+    recordings: TwilioRecordings
+
+    async def close(self) -> None:
+        """Close the connections of all of them."""
+        for one in (self.messenger, self.verify, self.lookup, self.recordings):
+            if one is not None:
+                await one.close()
+
+    async def unfit(self, flows: tuple[Flow, ...]) -> tuple[str, ...]:
+        """What keeps flows that send codes through Verify from working with the service that is set up."""
+        digits = {
+            factor.digits for flow in flows for factor in flow.factors.values() if factor.via is Via.VERIFY
+        }
+        if digits and self.verify is None:
+            return ("a flow sends codes through Verify: set IVRGUARD_VERIFY_SERVICE_SID",)
+        found = [await self.verify.ready(one, deadline_s=VERIFY_DEADLINE_S) for one in digits if self.verify]
+        return tuple(why for why in found if why is not None)
+
+
+def twilio_of(configured: Settings) -> Twilio:
+    """Messages, Verify and lookups belong to the first account of the tokens, recordings to each call's own."""
     sid, tokens = next(iter(configured.twilio_tokens.items()))
-    return SmsMessenger(
-        sid,
-        tokens[0],
-        configured.sms_from,
-        api_url=configured.sms_api_url,
-        messaging_service_sid=configured.sms_messaging_service_sid,
-    )
+    messenger = verify = None
+    if configured.sms_from or configured.sms_messaging_service_sid:
+        messenger = SmsMessenger(
+            sid,
+            tokens[0],
+            configured.sms_from,
+            api_url=configured.sms_api_url,
+            messaging_service_sid=configured.sms_messaging_service_sid,
+        )
+    if configured.verify_service_sid:
+        verify = TwilioVerify(
+            sid,
+            tokens[0],
+            configured.verify_service_sid,
+            chance=secrets.token_bytes,
+            template_sid=configured.verify_template_sid,
+            api_url=configured.verify_api_url,
+        )
+    lookup = TwilioLookup(sid, tokens[0], api_url=configured.lookup_api_url)
+    first = {account: current[0] for account, current in configured.twilio_tokens.items()}
+    recordings = TwilioRecordings(first, api_url=configured.recordings_api_url)
+    return Twilio(messenger, verify, lookup, recordings)
 
 
-def server_of(
-    configured: Settings, flows: tuple[Flow, ...], store: Store, messenger: SmsMessenger | None
-) -> Server:
+def server_of(configured: Settings, flows: tuple[Flow, ...], store: Store, twilio: Twilio) -> Server:
     """The server that settings and flows make together."""
     try:
         return Server(
@@ -73,7 +116,10 @@ def server_of(
                 tokens=configured.twilio_tokens,
                 shared_keys=tuple(SharedKey(*one) for one in configured.twilio_shared_keys),
                 upstream_token=configured.upstream_token,
-                messenger=messenger,
+                messenger=twilio.messenger,
+                verifications=twilio.verify,
+                numbers=twilio.lookup,
+                recordings=twilio.recordings,
                 reload=lambda: looked_through(configured.flows),
                 watched=configured.flows if configured.watch_flows else None,
                 hash_threads=configured.hash_threads,
@@ -105,12 +151,13 @@ def serve_(config: Config = CONFIG) -> None:
 
     async def whole() -> None:
         store = await store_of(configured)
-        messenger = messenger_of(configured)
+        twilio = twilio_of(configured)
         try:
-            await serve(server_of(configured, flows, store, messenger))
+            for why in await twilio.unfit(flows):
+                err.print(f"warning: {why}; until then those codes are not sent")
+            await serve(server_of(configured, flows, store, twilio))
         finally:
-            if messenger is not None:
-                await messenger.close()
+            await twilio.close()
             await store.close()
 
     run(whole())

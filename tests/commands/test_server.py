@@ -8,14 +8,21 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
+import pytest
 from aiohttp import web
 from twilio.request_validator import RequestValidator
 
-from ivrguard import settings
+from ivrguard import flowfile, settings
 from ivrguard.commands import server
+from ivrguard.core.flow import Via
+from ivrguard.phone.rig import listen
+from ivrguard.phone.verify import SERVICE_SID, Verify
+from ivrguard.web.app import wall_clock_ms
 
 ROOT = Path(__file__).parents[2]
 FLOW = ROOT / "flows" / "bank.yaml"
@@ -247,3 +254,61 @@ def test_serve_refuses_flows_with_a_fault_and_flows_that_lead_to_itself(keys, fl
     result = asked(env, "serve")
     assert (result.code, result.out) == (1, "")
     assert f"{flows.folder}/bank.yaml:1:1: " in result.err
+
+
+# ── Twilio ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def verified(flow, **changes):
+    """The flow with codes that go through Verify."""
+    code = replace(flow.factors["code"], via=Via.VERIFY, **changes)
+    return replace(flow, factors={**flow.factors, "code": code})
+
+
+@asynccontextmanager
+async def verify_service():
+    """A pretend Verify on a port of its own; its URL."""
+    service = Verify(ACCOUNT_SID, AUTH_TOKEN, wall_clock_ms, [])
+    async with AsyncExitStack() as stack:
+        yield await listen(service.app(), stack)
+
+
+@pytest.mark.parametrize(
+    ("via", "service", "digits", "expected"),
+    [
+        (Via.MESSAGES, "", 6, ()),
+        (Via.VERIFY, "", 6, ("a flow sends codes through Verify: set IVRGUARD_VERIFY_SERVICE_SID",)),
+        (Via.VERIFY, SERVICE_SID, 6, ()),
+        (
+            Via.VERIFY,
+            SERVICE_SID,
+            8,
+            ("the Verify Service makes codes of 6 digits, and the flow asks for 8",),
+        ),
+    ],
+)
+async def test_a_verify_service_that_does_not_fit_is_told_at_the_start(keys, via, service, digits, expected):
+    """Before a caller waits for a code that cannot be keyed."""
+    flow = verified(flowfile.load(FLOW).flow, digits=digits)
+    flow = replace(flow, factors={**flow.factors, "code": replace(flow.factors["code"], via=via)})
+    async with verify_service() as url:
+        env = {**served(keys), "IVRGUARD_VERIFY_SERVICE_SID": service, "IVRGUARD_VERIFY_API_URL": url}
+        twilio = server.twilio_of(settings.load(env, None))
+        try:
+            assert await twilio.unfit((flow,)) == expected
+        finally:
+            await twilio.close()
+
+
+def test_messages_need_a_sender_and_verify_a_service(keys):
+    """What is not set up is not there; lookups and recordings need nothing of their own."""
+    bare = server.twilio_of(settings.load(served(keys), None))
+    full = server.twilio_of(
+        settings.load(
+            {**served(keys), "IVRGUARD_SMS_FROM": "+18005550199", "IVRGUARD_VERIFY_SERVICE_SID": SERVICE_SID},
+            None,
+        )
+    )
+
+    assert (bare.messenger, bare.verify) == (None, None)
+    assert None not in (full.messenger, full.verify, full.lookup, full.recordings)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -394,7 +395,7 @@ async def test_a_real_process_says_what_has_its_port(tmp_path):
 
 async def test_a_real_process_drains(tmp_path):
     """`ivrguard serve` on SQLite: it says where it listens, answers, and ends with 0 at SIGTERM."""
-    environ = settings(tmp_path)
+    environ = settings(tmp_path, IVRGUARD_WATCH_FLOWS="false")
     await asyncio.to_thread(sqlite.migrate, tmp_path / "ivrguard.db")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "ivrguard", "serve", env=environ, stderr=asyncio.subprocess.PIPE
@@ -416,3 +417,62 @@ async def test_a_real_process_drains(tmp_path):
         assert await process.wait() == 0
     events = [json.loads(each)["event"] for each in rest.splitlines()]
     assert events == ["refused", "draining", "stopped"]
+
+
+async def told(process: asyncio.subprocess.Process, event: str) -> dict[str, object]:
+    """The next line of the log with this event."""
+    assert process.stderr is not None
+    line: dict[str, object] = {}
+    while line.get("event") != event:
+        text = await process.stderr.readline()
+        assert text, f"it ended before {event}"
+        line = json.loads(text) if text.startswith(b"{") else {}
+    return line
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["SIGHUP", "watching"])
+async def test_a_real_process_takes_flows_that_change(tmp_path, asked):
+    """
+    `ivrguard serve`, asked by SIGHUP with nobody watching, or left alone: with a fault it goes on and says so, mended
+    it has the new version, and both are on record; afterwards it drains as ever.
+    """
+    folder = tmp_path / "flows"
+    shutil.copytree(Path(__file__).parents[2] / "flows", folder)
+    text = (folder / "bank.yaml").read_text()
+    more = {"IVRGUARD_FLOWS": str(folder), **({"IVRGUARD_WATCH_FLOWS": "false"} if asked else {})}
+    environ = settings(tmp_path, **more)
+    await asyncio.to_thread(sqlite.migrate, tmp_path / "ivrguard.db")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ivrguard", "serve", env=environ, stderr=asyncio.subprocess.PIPE
+    )
+
+    def edit(old: str, new: str) -> None:
+        assert old in text
+        (folder / "bank.yaml").write_text(text.replace(old, new))
+        if asked:
+            process.send_signal(signal.SIGHUP)
+
+    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+        readyz = f"http://127.0.0.1:{(await told(process, 'serving'))['ops_port']}/readyz"
+        edit("require: two_factor", "require: two_factr")
+        fault = await told(process, "flow_fault")
+        assert "two_factr" in (folder / "bank.yaml").read_text().splitlines()[int(str(fault["line"])) - 1]
+        await told(process, "flows_refused")
+        async with session.get(readyz) as answer:
+            assert (answer.status, "were not loaded" in (await answer.json())["note"]) == (200, True)
+        edit("per_call: 2", "per_call: 1")
+        activated = await told(process, "flow_activated")
+        async with session.get(readyz) as answer:
+            assert await answer.json() == {"status": "ready"}
+        process.terminate()
+        await told(process, "stopped")
+        assert await process.wait() == 0
+    store = await sqlite.SqliteStore.open(tmp_path / "ivrguard.db")
+    entries = [(linked.entry, dict(linked.entry.detail)) for linked in await store.entries()]
+    await store.close()
+    assert [(entry.event, entry.reason) for entry, _ in entries] == [
+        ("flow_activated", "started"),
+        ("flow_activated", "changed"),
+    ]
+    (_, first), (_, second) = entries
+    assert (second["version"], second["previous"]) == (activated["version"], first["version"])
