@@ -187,7 +187,7 @@ class Settings(BaseModel):
     )
     flows: Path = _setting(Path("flows"), "The folder of flow files.", "flows")
     watch_flows: bool = _setting(
-        True,  # noqa: FBT003 -- the default of a switch
+        True,
         "Whether flow files that change are read anew by themselves; SIGHUP does it in any case.",
         "false",
         shown="true",

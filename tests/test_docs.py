@@ -6,9 +6,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import typer
 
 from ivrguard import __main__ as commands
 from ivrguard import flowfile, settings
+from ivrguard.commands import server
 from ivrguard.core.flow import PROMPTS
 from ivrguard.web.ops import Metrics
 
@@ -71,7 +73,7 @@ def lines_with_commands(text):
 
 def unknown(line):
     """What in a command line `ivrguard` does not know; None if it knows all of it."""
-    command = commands.typer.main.get_command(commands.app)
+    command = typer.main.get_command(commands.app)
     words = shlex.split(line.replace("…", ""))
     while words and hasattr(command, "commands"):
         word = words.pop(0)
@@ -126,7 +128,7 @@ def test_readme_names_every_command_of_make():
 
 def test_the_table_of_settings_is_the_codes_own():
     """Made by `python -m ivrguard settings > docs/settings.md`."""
-    assert (ROOT / "docs" / "settings.md").read_text() == f"{commands.SETTINGS_HEAD}\n{settings.table()}"
+    assert (ROOT / "docs" / "settings.md").read_text() == f"{server.SETTINGS_HEAD}\n{settings.table()}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)

@@ -22,7 +22,7 @@ from ivrguard.commands.shell import (
     out,
 )
 from ivrguard.core import audit as chain
-from ivrguard.core.flow import did_you_mean
+from ivrguard.core.check import did_you_mean
 from ivrguard.core.lockout import Disabled, Locked, Unlocked, UnlockRequest
 from ivrguard.core.rules import TARGET_KINDS
 from ivrguard.guard import desk as desk_keys

@@ -15,6 +15,7 @@ from ivrguard.commands.shell import (
     Config,
     err,
     fail,
+    flow_of,
     flows_of,
     keyring_of,
     looked_through,
@@ -212,11 +213,9 @@ def play(
     attested: Annotated[bool, typer.Option(help="The carrier attests the number (STIR/SHAKEN A).")] = False,
 ) -> None:
     """A telephone in the terminal: call the flow, with a sample IVR behind it and a made-up account."""
-    flows = flows_of(flow)
-    if len(flows) > 1:
-        fail(f"{flow}: there are {len(flows)} flows in it; name the file of one")
+    found = flow_of(flow)
     log.configure("critical")
-    run(telephone.run(out, flows[0], caller=caller, attested=attested))
+    run(telephone.run(out, found, caller=caller, attested=attested))
 
 
 @keys.command("new", epilog="Example: (umask 077; ivrguard keys new > ivrguard.env)")

@@ -64,6 +64,14 @@ def flows_of(path: Path) -> tuple[Flow, ...]:
     return loaded.flows
 
 
+def flow_of(path: Path) -> Flow:
+    """The one flow of a file, or of a folder with one; or what to mend."""
+    flows = flows_of(path)
+    if len(flows) > 1:
+        fail(f"{path}: there are {len(flows)} flows in it; name the file of one")
+    return flows[0]
+
+
 def account_of(text: str) -> str:
     """An account's id in its one spelling."""
     try:

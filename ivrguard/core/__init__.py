@@ -8,10 +8,11 @@ Where is …?
 | the lockout rule | core/lockout.py |
 | which level a request or transfer needs | core/rules.py |
 | what is proved, and which level that makes | core/assurance.py |
-| what happens next in a call | core/call.py, `step` |
-| why a webhook repeated changes nothing | core/call.py, `admit` |
+| what happens next in a call | core/step.py, `step` |
+| why a webhook repeated changes nothing | core/admission.py, `admit` |
 | when a token works, and once | core/handoff.py, `redeem` |
-| what a flow may say, and its faults | core/flow.py, `check` |
+| what a flow may say, and its faults | core/flow.py, core/check.py, `check` |
+| the most guesses that a rule allows | core/budget.py, `most` |
 | who calls (numbers, SIP, withheld), attestation | core/caller.py |
 | the record and its chain | core/audit.py |
 | what we need from the world | ports.py |

@@ -10,11 +10,12 @@ The laws of this file:
 3. Paths are compared canonical (telephony/links.py: decoded once, no dot segments) and case matters:
    whatever an admin did not name falls to the default, which is the strict side.
 
-`explain` is `decide` with its reasons: the two share one `match`, so they cannot disagree.
+`explain` is `decide` with its reasons: the two look at the same `_conditions`, so they cannot disagree.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -176,22 +177,30 @@ def _elsewhere(path: str) -> bool:
     return path.startswith("//")
 
 
-def miss(rule: Rule, visit: Visit) -> str | None:
-    """The first condition of `rule` that does not hold for `visit`; None: the rule matches."""
+def _conditions(rule: Rule, visit: Visit) -> Iterator[tuple[str, bool]]:
+    """Each condition that the rule states, by name, and whether it holds; a rule of the other sort says `transfer`."""
     if (rule.transfer is None) != (visit.transfer is None):
-        return "transfer"
+        yield "transfer", False
+        return
     if rule.transfer is not None and visit.transfer is not None:
         kind, value = name_glob(rule.transfer.kind), name_glob(rule.transfer.value)
-        if kind.fullmatch(visit.transfer.kind) is None or value.fullmatch(visit.transfer.value) is None:
-            return "transfer"
-    conditions = (
-        ("path", _leads(rule.path, visit.path)),
-        ("digits", _matches(rule.digits, visit.digits)),
-        ("method", rule.method is None or rule.method == visit.method),
-        ("dialled", _matches(rule.dialled, visit.dialled)),
-        ("hours", rule.hours is None or rule.hours.holds(visit.weekday, visit.minute)),
-    )
-    return next((name for name, holds in conditions if not holds), None)
+        fits = kind.fullmatch(visit.transfer.kind) and value.fullmatch(visit.transfer.value)
+        yield "transfer", fits is not None
+    if rule.path is not None:
+        yield "path", _leads(rule.path, visit.path)
+    if rule.digits is not None:
+        yield "digits", _matches(rule.digits, visit.digits)
+    if rule.method is not None:
+        yield "method", rule.method == visit.method
+    if rule.dialled is not None:
+        yield "dialled", _matches(rule.dialled, visit.dialled)
+    if rule.hours is not None:
+        yield "hours", rule.hours.holds(visit.weekday, visit.minute)
+
+
+def miss(rule: Rule, visit: Visit) -> str | None:
+    """The first condition of `rule` that does not hold for `visit`; None: the rule matches."""
+    return next((name for name, holds in _conditions(rule, visit) if not holds), None)
 
 
 def decide(rules: Sequence[Rule], default: Demand, visit: Visit) -> tuple[Demand, int | None]:
@@ -202,23 +211,48 @@ def decide(rules: Sequence[Rule], default: Demand, visit: Visit) -> tuple[Demand
     return default, None
 
 
+class Match(StrEnum):
+    """What a rule is to a visit of which not everything is known."""
+
+    HIT = "hit"
+    MISS = "miss"
+    MAY = "may"
+
+
+OPEN_CONDITIONS = ("digits", "method", "dialled", "hours")
+"""What one may leave untold when asking for an explanation."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One rule in an explanation: its position (None: the default), hit or not, why, and what it would ask."""
+    """
+    One rule in an explanation: its position (None: the default), how it matches, and what it would ask.
+
+    `why`: the conditions that missed, or those that nobody told; empty for a hit.
+    """
 
     position: int | None
-    hit: bool
-    why: str
+    match: Match
+    why: tuple[str, ...]
     demand: Demand
 
 
-def explain(rules: Sequence[Rule], default: Demand, visit: Visit) -> tuple[Row, ...]:
-    """A row per rule up to the one that decides, then the default if none did: the last row is the decision."""
+def explain(
+    rules: Sequence[Rule], default: Demand, visit: Visit, untold: AbstractSet[str] = frozenset()
+) -> tuple[Row, ...]:
+    """
+    A row per rule up to the one that decides for certain, then the default if none does.
+
+    `untold`: conditions (`OPEN_CONDITIONS`) of which `visit` says nothing: a rule that states one of them, and misses
+    nothing else, may match. With nothing untold the last row is what `decide` says.
+    """
     rows: list[Row] = []
     for position, rule in enumerate(rules):
-        missed = miss(rule, visit)
-        why = "every condition holds" if missed is None else missed
-        rows.append(Row(position, missed is None, why, rule.demand))
-        if missed is None:
+        found = tuple(_conditions(rule, visit))
+        missed = tuple(name for name, holds in found if not holds and name not in untold)
+        open_ = tuple(name for name, _ in found if name in untold)
+        match = Match.MISS if missed else (Match.MAY if open_ else Match.HIT)
+        rows.append(Row(position, match, missed or open_, rule.demand))
+        if match is Match.HIT:
             return tuple(rows)
-    return (*rows, Row(None, hit=True, why="no rule matched", demand=default))
+    return (*rows, Row(None, Match.HIT, (), default))

@@ -3,7 +3,15 @@
 import pytest
 
 from ivrguard.core import errors
-from ivrguard.core.errors import Busy, DirectoryFault, Fault, NotifyFault, StoreFault, UpstreamFault
+from ivrguard.core.errors import (
+    Busy,
+    DirectoryFault,
+    Fault,
+    NotifyFault,
+    OutOfSight,
+    StoreFault,
+    UpstreamFault,
+)
 
 REASONS = {
     Fault: "fault",
@@ -11,6 +19,7 @@ REASONS = {
     UpstreamFault: "upstream",
     NotifyFault: "notify",
     DirectoryFault: "directory",
+    OutOfSight: "out_of_sight",
     Busy: "busy",
 }
 

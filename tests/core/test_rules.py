@@ -1,13 +1,17 @@
 """What needs which level: first match, every stated condition, and explanations that cannot disagree."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ivrguard.core.rules import (
     ANYONE,
+    OPEN_CONDITIONS,
     Demand,
     Hours,
+    Match,
     Row,
     Rule,
     Target,
@@ -145,13 +149,28 @@ def test_an_explanation_ends_with_what_decides():
     rules = (Rule(HIGH, path="/wire/**"), Rule(LOW, path="/menu"), Rule(ANYONE, path="/**"))
 
     assert (
-        Row(0, hit=False, why="path", demand=HIGH),
-        Row(1, hit=True, why="every condition holds", demand=LOW),
+        Row(0, Match.MISS, ("path",), HIGH),
+        Row(1, Match.HIT, (), LOW),
     ) == explain(rules, DEFAULT, visit())
-    assert (
-        Row(None, hit=True, why="no rule matched", demand=DEFAULT)
-        == explain(rules[:2], DEFAULT, visit("/x"))[-1]
+    assert Row(None, Match.HIT, (), DEFAULT) == explain(rules[:2], DEFAULT, visit("/x"))[-1]
+
+
+def test_an_explanation_says_what_may_match():
+    """A condition that nobody told of: the rule may apply, and the ones after it are explained as well."""
+    rules = (
+        Rule(HIGH, path="/menu", digits="3", hours=WORK),
+        Rule(HIGH, path="/wire", digits="3"),
+        Rule(LOW, path="/menu"),
+        Rule(ANYONE, path="/**"),
     )
+
+    rows = explain(rules, DEFAULT, visit(), {"digits", "hours"})
+
+    assert [(row.position, row.match.value, row.why) for row in rows] == [
+        (0, "may", ("digits", "hours")),
+        (1, "miss", ("path",)),
+        (2, "hit", ()),
+    ]
 
 
 paths = st.sampled_from(["/", "/menu", "/menu/a", "/wire", "/wire/a/b", "//other.example/menu"])
@@ -184,7 +203,25 @@ def test_an_explanation_and_the_decision_never_disagree(rules, what):
     rows = explain(rules, DEFAULT, what)
 
     assert decide(rules, DEFAULT, what) == (rows[-1].demand, rows[-1].position)
-    assert [False] * (len(rows) - 1) + [True] == [row.hit for row in rows]
+    assert [Match.MISS] * (len(rows) - 1) + [Match.HIT] == [row.match for row in rows]
+
+
+@given(
+    rules=st.lists(rules_, max_size=6),
+    what=visits,
+    untold=st.sets(st.sampled_from(OPEN_CONDITIONS)),
+    others=visits,
+)
+def test_whatever_is_not_told_the_decision_is_among_those_that_may_be(rules, what, untold, others):
+    """However what was left out turns out, a rule that decides is a hit or a may."""
+    rows = explain(rules, DEFAULT, what, untold)
+    found = {name: getattr(others, name) for name in ("digits", "method", "dialled") if name in untold}
+    if "hours" in untold:
+        found |= {"weekday": others.weekday, "minute": others.minute}
+
+    _, position = decide(rules, DEFAULT, replace(what, **found))
+
+    assert position in {row.position for row in rows if row.match is not Match.MISS}
 
 
 def test_a_target_is_named_in_one_word():

@@ -411,34 +411,34 @@ def nobody_looks_at_the_meaning(monkeypatch) -> None:
 
 
 def faults_are_only_doubts(monkeypatch) -> None:
-    monkeypatch.setattr(flowfile._Reader, "fault", flowfile._Reader.doubt)
+    monkeypatch.setattr(flowfile.tree.Reader, "fault", flowfile.tree.Reader.doubt)
 
 
 def the_first_fault_alone(monkeypatch) -> None:
-    real = flowfile._Reader.fault
+    real = flowfile.tree.Reader.fault
 
     def fault(self, spot, message):
         if not self.faults:
             real(self, spot, message)
 
-    monkeypatch.setattr(flowfile._Reader, "fault", fault)
+    monkeypatch.setattr(flowfile.tree.Reader, "fault", fault)
 
 
 def columns_are_lost(monkeypatch) -> None:
-    real = flowfile._Reader._at
+    real = flowfile.tree.Reader._at
     monkeypatch.setattr(
-        flowfile._Reader, "_at", lambda self, spot, message: replace(real(self, spot, message), column=1)
+        flowfile.tree.Reader, "_at", lambda self, spot, message: replace(real(self, spot, message), column=1)
     )
 
 
 def twice_is_the_last_one(monkeypatch) -> None:
-    real = flowfile._Reader.fault
+    real = flowfile.tree.Reader.fault
 
     def fault(self, spot, message):
         if "twice" not in message:
             real(self, spot, message)
 
-    monkeypatch.setattr(flowfile._Reader, "fault", fault)
+    monkeypatch.setattr(flowfile.tree.Reader, "fault", fault)
 
 
 @pytest.mark.parametrize(
