@@ -6,7 +6,7 @@ The command line: every command, put together.
 
 import typer
 
-from ivrguard.commands import explain, flows, graph, schema, server
+from ivrguard.commands import explain, flows, graph, schema, server, stories
 from ivrguard.commands.accounts import accounts
 from ivrguard.commands.record import desks, lockouts, record
 
@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-for part in (server.app, flows.app, explain.app, graph.app, schema.app):
+for part in (server.app, flows.app, explain.app, graph.app, schema.app, stories.app):
     app.add_typer(part)
 for group in (accounts, desks, lockouts, record):
     app.add_typer(group)

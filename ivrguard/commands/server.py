@@ -1,9 +1,8 @@
-"""Running the guard, and what it needs: settings, the store, keys; trying it out: the demo, a telephone."""
+"""Running the guard, and what it needs: settings, the store, keys; trying it out: the demo."""
 
 import secrets
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +14,6 @@ from ivrguard.commands.shell import (
     Config,
     err,
     fail,
-    flow_of,
     flows_of,
     keyring_of,
     looked_through,
@@ -31,7 +29,6 @@ from ivrguard.notify.recordings import TwilioRecordings
 from ivrguard.notify.sms import SmsMessenger
 from ivrguard.notify.verify import TwilioVerify
 from ivrguard.phone import demo as demonstration
-from ivrguard.phone import play as telephone
 from ivrguard.ports import Store
 from ivrguard.settings import Settings
 from ivrguard.stores import sqlite
@@ -204,18 +201,6 @@ def demo(
     log.configure("critical")
     if not run(demonstration.run(out, once=ends)):
         raise typer.Exit(1)
-
-
-@app.command(epilog="Example: ivrguard play flows/bank.yaml --from +15559870002 --attested")
-def play(
-    flow: Annotated[Path, typer.Argument(help="A flow file, or a folder with one.")] = demonstration.FLOW,
-    caller: Annotated[str, typer.Option("--from", help="The number you call from.")] = telephone.OWN_NUMBER,
-    attested: Annotated[bool, typer.Option(help="The carrier attests the number (STIR/SHAKEN A).")] = False,
-) -> None:
-    """A telephone in the terminal: call the flow, with a sample IVR behind it and a made-up account."""
-    found = flow_of(flow)
-    log.configure("critical")
-    run(telephone.run(out, found, caller=caller, attested=attested))
 
 
 @keys.command("new", epilog="Example: (umask 077; ivrguard keys new > ivrguard.env)")

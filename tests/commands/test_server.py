@@ -1,4 +1,4 @@
-"""Serving, and what is tried out before: settings, keys, migrate, the demo, the telephone."""
+"""Serving, and what is tried out before: settings, keys, migrate, the demo."""
 
 import asyncio
 import json
@@ -102,33 +102,6 @@ def test_a_demo_that_did_not_go_as_told_ends_with_1(tmp_path, monkeypatch, asked
     result = asked({}, "demo", "--once")
     assert result.code == 1
     assert "run this in the project's folder" in result.out
-
-
-def test_play_takes_a_call_from_a_pipe(shell):
-    """The output is the talk: no prompt, no broken line, nothing on standard error."""
-    result = shell({}, "play", "--attested", typed=f"{ACCOUNT}#\n73926418\n1\n")
-    assert (result.code, result.err) == (0, "")
-    assert '\n   ◂ "Your balance is 1234 dollars."\n' in result.out
-    assert "keys>" not in result.out
-
-
-def test_play_takes_a_folder_with_one_flow(flows, asked):
-    assert asked({}, "play", flows.folder, "--from", STRANGER).out.startswith(
-        f"You call +18005550100 from {STRANGER}. "
-    )
-
-
-def test_play_says_which_flow_it_cannot_play(flows, asked, ends):
-    """No such file; or several in a folder."""
-    ends(
-        asked({}, "play", "nowhere.yaml"),
-        1,
-        "",
-        "nowhere.yaml:1:1: cannot be read: No such file or directory\n",
-    )
-    flows.write("z.yaml", flows.text.replace("flow: bank", "flow: z").replace("+18005550100", "+18005550101"))
-    result = asked({}, "play", flows.folder)
-    ends(result, 1, "", f"{flows.folder}: there are 2 flows in it; name the file of one\n")
 
 
 def served(env, flows=ROOT / "flows"):
