@@ -8,7 +8,10 @@ import typer
 
 from ivrguard.commands import explain, flows, graph, schema, server, stories
 from ivrguard.commands.accounts import accounts
-from ivrguard.commands.record import desks, lockouts, record
+from ivrguard.commands.audit import record
+from ivrguard.commands.desks import desks
+from ivrguard.commands.keys import keys
+from ivrguard.commands.locks import lockouts
 
 app = typer.Typer(
     help="Zero Trust on the phone: a guard between Twilio's voice webhooks and your IVR.",
@@ -20,7 +23,7 @@ app = typer.Typer(
 )
 for part in (server.app, flows.app, explain.app, graph.app, schema.app, stories.app):
     app.add_typer(part)
-for group in (accounts, desks, lockouts, record):
+for group in (accounts, desks, lockouts, record, keys):
     app.add_typer(group)
 
 

@@ -1,4 +1,4 @@
-"""Running the guard, and what it needs: settings, the store, keys; trying it out: the demo."""
+"""Running the guard, and what it needs: settings, the store; trying it out: the demo."""
 
 import secrets
 import sys
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ivrguard import keyring, log, settings
+from ivrguard import log, settings
 from ivrguard.commands.shell import (
     CONFIG,
     NO_KEYS,
@@ -45,8 +45,6 @@ to; in the file they are refused. An unknown `IVRGUARD_…` variable or key is a
 VERIFY_DEADLINE_S = 5.0
 
 app = typer.Typer()
-keys = typer.Typer(name="keys", help="Secret keys.", no_args_is_help=True)
-app.add_typer(keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +199,3 @@ def demo(
     log.configure("critical")
     if not run(demonstration.run(out, once=ends)):
         raise typer.Exit(1)
-
-
-@keys.command("new", epilog="Example: (umask 077; ivrguard keys new > ivrguard.env)")
-def keys_new() -> None:
-    """Print fresh keys as environment variables. Keep them outside the store, and do not lose the peppers."""
-    for variable, text in keyring.new_material(secrets.token_bytes).items():
-        print(f"{variable}={text}")

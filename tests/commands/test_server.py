@@ -1,4 +1,4 @@
-"""Serving, and what is tried out before: settings, keys, migrate, the demo."""
+"""Serving, and what is tried out before: settings, migrate, the demo."""
 
 import asyncio
 import json
@@ -30,15 +30,6 @@ ACCOUNT, OWNER, STRANGER, PIN = "123456789", "+15551230001", "+15559870002", "24
 ACCOUNT_SID, AUTH_TOKEN = "AC" + "a1" * 16, "token0of0the0test"
 PUBLIC_URL = "https://guard.bank.example"
 POOL = f"{ACCOUNT}/pin/pool"
-
-
-def test_new_keys_are_what_the_settings_want(asked, shell):
-    """Four variables, different each time; nothing else on either stream, so that a file can be made of it."""
-    first, second = shell({}, "keys", "new"), asked({}, "keys", "new")
-    env = dict(line.split("=", 1) for line in first.out.splitlines())
-    assert (first.code, first.err) == (0, "")
-    assert settings.load(env, None, needs=settings.KEYS)
-    assert not set(first.out.splitlines()) & set(second.out.splitlines())
 
 
 def test_settings_are_a_page_of_markdown(asked, ends):
