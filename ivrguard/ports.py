@@ -159,9 +159,15 @@ class Directory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """The answer was right. `step`: for a TOTP, the time step it was right for: to be used once."""
+    """
+    The answer was right. `step`: for a TOTP, the time step it was right for: to be used once.
+
+    `renewed`: the credential made anew, under the key or with the work that is asked for today, to be kept in place
+    of the one that was judged; None when that one will do.
+    """
 
     step: int | None = None
+    renewed: Credential | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +277,13 @@ class Pins(Protocol):
 
         Raises `core.errors.DirectoryFault`, or `Busy` when no hash thread is free.
         """
+
+
+class Renewals(Protocol):
+    """Credentials made anew while their secret is at hand, where the accounts are kept."""
+
+    async def renew(self, account_id: str, before: Credential, after: Credential, *, now_ms: int) -> bool:
+        """Keep `after` in place of `before`; False, and nothing changed, if `before` is no longer what is kept."""
 
 
 @dataclass(frozen=True, slots=True)

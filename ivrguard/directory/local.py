@@ -1,5 +1,5 @@
 """
-Who is enrolled with what, in tables of our own. Implements `ports.Directory`.
+Who is enrolled with what, in tables of our own. Implements `ports.Directory` and `ports.Renewals`.
 
 1. **One spelling.** An account is kept under its canonical id and its numbers in E.164 (ITU-T E.164): two
    spellings of one account would be two lockout counters, and twice the guesses.
@@ -22,7 +22,7 @@ import phonenumbers
 from ivrguard.core.assurance import Kind
 from ivrguard.core.audit import Entry
 from ivrguard.core.errors import DirectoryFault
-from ivrguard.ports import Account, Change, Key, Keys, Put, Store
+from ivrguard.ports import Account, Change, Credential, Key, Keys, Put, Store
 
 ID_CHARS_MAX = 32
 NUMBER_ACCOUNTS_MAX = 100
@@ -30,6 +30,8 @@ NUMBER_ACCOUNTS_MAX = 100
 REPLACE_TRIES_MAX = 8
 """How often a replacement is tried again because somebody else changed the account meanwhile."""
 NOBODY = "-"
+ITSELF = "ivrguard"
+"""Who changed an account, on record, when no person did."""
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _Values = Mapping[Key[object], object | None]
@@ -110,6 +112,20 @@ class LocalDirectory:
     async def enable(self, account_id: str, *, now_ms: int, by: str) -> bool:
         """Undo `disable`; False if there is no such account."""
         return await self._switch(account_id, "user_updated", now_ms, by, disabled=False)
+
+    async def renew(self, account_id: str, before: Credential, after: Credential, *, now_ms: int) -> bool:
+        """See `ports.Renewals.renew`. On record as done by `ITSELF`: nobody asked for it."""
+        key: Key[object] = Key("account", account_id)
+
+        def change(values: _Values) -> Change[bool]:
+            account = cast("Account | None", values[key])
+            if account is None or account.credential(before.kind) != before:
+                return Change(result=False)
+            kept = tuple(after if one == before else one for one in account.credentials)
+            entry = self._entry("user_updated", account_id, now_ms, ITSELF, "renewed", before.kind.value)
+            return Change(True, (Put(key, replace(account, credentials=kept)),), (entry,))
+
+        return await self._store.amend((key,), change)
 
     async def _replaced(self, before: Account, account: Account, now_ms: int, by: str) -> bool:
         """Swap `before` for `account`; False if `before` is no longer what is kept."""

@@ -6,9 +6,11 @@ The PIN: something the caller knows, keyed in full.
    digits). A stolen table of 8-digit PINs falls to any hash in days; without the pepper, which is not in the store,
    it does not fall at all. The HMAC comes first, so that no PIN stands bare in argon2's memory.
 2. **A pepper has an id**, kept with the hash, since changing it needs the PIN again: new PINs take the current
-   one, old ones keep theirs, and all of them are read.
+   one, and all of them are read. A PIN that was right under an older one, or with less work, is hashed anew while it
+   is at hand (`Right.renewed`).
 3. **The same work for everybody.** Known, unknown, locked or not enrolled, each answer costs exactly one argon2 of
-   the same parameters; without a credential it is compared with a decoy that no digits fit, and is Wrong.
+   the same parameters; without a credential it is compared with a decoy that no digits fit, and is Wrong. The hash
+   made anew is one more, once, for somebody who has just been told that he is right.
 4. **Bounded.** As many threads as cores, at the lowest priority, so that hashing does not slow the calls down
    (two such threads leave the event loop's 99th percentile within a half of idle; without the priority it
    doubles). Beyond a short queue: `Busy`, at once and before any work, so nothing is counted or guessed.
@@ -25,6 +27,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from itertools import pairwise
@@ -142,12 +145,19 @@ class PinJudge:
             self._fits(self._decoy, self._current, digits)
             raise DirectoryFault(f"a PIN needs pepper {credential.key_id!r}, which is not configured here")
         try:
-            return Right() if self._fits(credential.secret, credential.key_id, digits) else Wrong()
+            right = self._fits(credential.secret, credential.key_id, digits)
+            return Right(renewed=self._renewed(credential, digits)) if right else Wrong()
         except (ValueError, VerificationError):  # no hash of argon2's, or a damaged one: found without work
             self._fits(self._decoy, self._current, digits)
             raise DirectoryFault(
                 f"a PIN kept under pepper {credential.key_id!r} is damaged: enrol it anew"
             ) from None
+
+    def _renewed(self, credential: Credential, digits: str) -> Credential | None:
+        if credential.key_id == self._current and not self._hasher.check_needs_rehash(credential.secret):
+            return None
+        hash_ = self._hasher.hash(self._keyed(self._current, digits))
+        return replace(credential, secret=hash_, key_id=self._current)
 
     def _fits(self, hash_: str, key_id: str, digits: str) -> bool:
         try:

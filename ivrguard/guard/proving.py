@@ -17,12 +17,12 @@ from ivrguard.core.assurance import Kind
 from ivrguard.core.audit import Entry
 from ivrguard.core.call import Call
 from ivrguard.core.caller import country_prefix
-from ivrguard.core.errors import NotifyFault, OutOfSight
+from ivrguard.core.errors import Fault, NotifyFault, OutOfSight
 from ivrguard.core.flow import Factor, Flow, Via
 from ivrguard.core.lookup import NumberFacts, withheld
 from ivrguard.guard import books
 from ivrguard.guard.world import World
-from ivrguard.ports import Account, Challenge, Change, Credential, Put, Verdict
+from ivrguard.ports import Account, Challenge, Change, Credential, Put, Right, Verdict
 
 SEND_DEADLINE_S = 4.0
 CHECK_DEADLINE_S = 4.0
@@ -43,7 +43,19 @@ async def judge(world: World, flow: Flow, call: Call, move: calls.Judge, digits:
         return await _verified(world, sent if move.allowed else None, digits)
     credential = account.credential(factor.kind) if account and move.allowed else None
     challenge = challenge_of(flow, call, sent) if sent is not None else None
-    return await world.judges[factor.kind].judge(credential, digits, challenge, world.clock())
+    verdict = await world.judges[factor.kind].judge(credential, digits, challenge, world.clock())
+    if credential is not None and isinstance(verdict, Right) and verdict.renewed is not None:
+        await _renew(world, call.account, credential, verdict.renewed)
+    return verdict
+
+
+async def _renew(world: World, account: str, before: Credential, after: Credential) -> None:
+    """Keep a credential made anew. It concerns no caller: if it cannot be kept now, it is the next time."""
+    if world.renewals is not None:
+        try:
+            await world.renewals.renew(account, before, after, now_ms=world.clock())
+        except Fault as fault:
+            logger.error("credential_not_renewed", reason=fault.reason, detail=str(fault))
 
 
 async def _verified(world: World, sent: calls.Sent | None, digits: str) -> Verdict:

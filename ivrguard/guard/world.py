@@ -19,6 +19,7 @@ from ivrguard.ports import (
     NumberLookup,
     Pins,
     Recordings,
+    Renewals,
     Store,
     Verifications,
 )
@@ -127,6 +128,7 @@ class World:
     numbers: NumberLookup | None = None
     recordings: Recordings | None = None
     pins: Pins | None = None
+    renewals: Renewals | None = None
 
     def nonce(self) -> str:
         """128 bits for a question, a leg or a receipt: 32 hex digits, nothing that a URL would escape."""

@@ -158,6 +158,7 @@ class Server:
             numbers=parts.numbers,
             recordings=parts.recordings,
             pins=parts.pins,
+            renewals=self.directory if parts.directory is None else None,
         )
         self.guard = Guard(self.world)
         self.metrics.flows_read(

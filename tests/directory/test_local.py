@@ -344,3 +344,29 @@ def test_what_is_no_number_is_refused(text: str) -> None:
     ) as fault:
         canonical_number(text)
     assert len(text) < 2 or text not in str(fault.value)
+
+
+# ── credentials made anew ────────────────────────────────────────────────────────────────────────────────
+
+NEWER = replace(PIN, secret="$argon2id$newer", key_id="p2")
+
+
+async def test_a_credential_made_anew_takes_the_place_of_the_one_judged(
+    directory: LocalDirectory, store: Store
+) -> None:
+    """That one alone; it is on record, as nobody's doing."""
+    await As(directory).add(OWNER)
+    assert await directory.renew("ACME4711", PIN, NEWER, now_ms=NOW_MS)
+    assert await directory.by_id("ACME4711") == replace(OWNER, credentials=(NEWER, PHONE))
+    assert (await record(store))[1:] == [("user_updated", "renewed", "by=ivrguard changed=pin")]
+
+
+async def test_a_credential_changed_meanwhile_stays(directory: LocalDirectory, store: Store) -> None:
+    """A new PIN came between judging and keeping, or the account is gone: the old PIN must not come back."""
+    await As(directory).add(OWNER)
+    changed = replace(OWNER, credentials=(replace(PIN, secret="$argon2id$another"), PHONE))
+    await As(directory).replace(changed)
+    assert not await directory.renew("ACME4711", PIN, NEWER, now_ms=NOW_MS)
+    assert not await directory.renew("ACME4712", PIN, NEWER, now_ms=NOW_MS)
+    assert await directory.by_id("ACME4711") == changed
+    assert len(await record(store)) == 2

@@ -73,10 +73,32 @@ def test_without_the_pepper_a_stolen_hash_says_nothing(enrolled: Credential) -> 
 
 async def test_a_pepper_rotates(rotated: PinJudge, enrolled: Credential) -> None:
     """Old PINs are judged under their own pepper; new ones take the first."""
-    renewed = await rotated.enrol(PIN)
-    assert await rotated.judge(enrolled, PIN, None, NOW_MS) == Right()
-    assert await rotated.judge(renewed, PIN, None, NOW_MS) == Right()
-    assert renewed.key_id == "p2"
+    new = await rotated.enrol(PIN)
+    assert new.key_id == "p2"
+    assert await rotated.judge(new, PIN, None, NOW_MS) == Right()
+    assert await rotated.judge(enrolled, "40718294", None, NOW_MS) == Wrong()
+
+
+async def test_a_right_pin_of_an_old_pepper_is_hashed_anew(rotated: PinJudge, enrolled: Credential) -> None:
+    """The digits are at hand only now: the verdict brings the hash under the new pepper, which needs no other."""
+    verdict = await rotated.judge(enrolled, PIN, None, NOW_MS)
+    assert isinstance(verdict, Right)
+    assert verdict.renewed is not None
+    assert verdict.renewed.key_id == "p2"
+    assert await rotated.judge(verdict.renewed, PIN, None, NOW_MS) == Right()
+    alone = PinJudge({"p2": ROTATED["p2"]}, threads=1)
+    assert await alone.judge(verdict.renewed, PIN, None, NOW_MS) == Right()
+    await alone.close()
+
+
+async def test_a_right_pin_of_less_work_is_hashed_anew(judge: PinJudge) -> None:
+    """Whoever raises the parameters raises them for everybody who calls."""
+    weaker = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    old = Credential(Kind.PIN, weaker.hash(judge._keyed("p1", PIN)), "p1")
+    verdict = await judge.judge(old, PIN, None, NOW_MS)
+    assert isinstance(verdict, Right)
+    assert verdict.renewed is not None
+    assert verdict.renewed.secret.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
 
 
 async def test_a_pepper_that_is_gone_is_said_aloud(judge: PinJudge, enrolled: Credential) -> None:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import DirectoryFault, NotifyFault, OutOfSight
 from ivrguard.core.flow import Catalogue, Flow, PinChange, Recording, Sends, Via
 from ivrguard.core.lookup import Lookup, NumberFacts, Unknown
 from ivrguard.core.rules import Demand
 from ivrguard.directory.local import LocalDirectory
+from ivrguard.factors.pin import PinJudge
 from ivrguard.ports import Right, Verdict, Wrong
 
 ACCOUNT = "123456789"
@@ -458,6 +460,59 @@ async def test_a_directory_that_cannot_change_pins(centre, logged):
 
     assert "cannot take your call" in line.said
     assert any("pin_change" in str(one.get("detail")) for one in logged)
+
+
+# ── a PIN hashed anew ────────────────────────────────────────────────────────────────────────────────────
+
+
+async def rotated(centre, keys, renewals):
+    """A node whose current pepper is a new one, the old one behind it."""
+    judge = PinJudge({"p2": b"2" * 32, **keys.peppers}, threads=1)
+    world = centre.world("rotated")
+    centre.node("rotated", judges={**world.judges, Kind.PIN: judge}, renewals=renewals)
+    return judge
+
+
+async def test_after_a_rotation_a_right_pin_moves_to_the_new_pepper(centre, keys):
+    """Once: the next call finds it there, and needs the old pepper no more."""
+    directory = LocalDirectory(centre.store.store, keys)
+    judge = await rotated(centre, keys, directory)
+    for _ in range(2):
+        await centre.verified(centre.line(node="rotated"))
+    await judge.close()
+
+    account = await directory.find(ACCOUNT)
+    assert account.credential(Kind.PIN).key_id == "p2"
+    assert await centre.events("user_updated") == ["renewed"]
+
+
+async def test_a_wrong_pin_moves_nowhere(centre, keys):
+    directory = LocalDirectory(centre.store.store, keys)
+    judge = await rotated(centre, keys, directory)
+    line = centre.line(node="rotated")
+    await line.dial()
+    await line.press(f"{ACCOUNT}#")
+    await line.press(NEW_PIN)
+    await judge.close()
+
+    account = await directory.find(ACCOUNT)
+    assert account.credential(Kind.PIN).key_id == "p1"
+
+
+@pytest.mark.parametrize("renewals", ["none", "down"])
+async def test_a_pin_that_cannot_be_kept_anew_is_right_all_the_same(centre, keys, logged, renewals):
+    """No caller pays for it: a directory without a place for it, or one that is down."""
+
+    class Down:
+        async def renew(self, *_: object, **__: object) -> bool:
+            raise DirectoryFault("down")
+
+    judge = await rotated(centre, keys, None if renewals == "none" else Down())
+    await centre.verified(centre.line(node="rotated"))
+    await judge.close()
+
+    told = [one["event"] for one in logged if one["event"] == "credential_not_renewed"]
+    assert told == ([] if renewals == "none" else ["credential_not_renewed"])
 
 
 # ── letters to the owner ─────────────────────────────────────────────────────────────────────────────────
