@@ -257,15 +257,26 @@ class NumberLookup(Protocol):
 class Recordings(Protocol):
     """The provider's recordings of a call."""
 
-    async def pause(self, account_sid: str, call_sid: str, *, deadline_s: float) -> None:
+    async def running(self, account_sid: str, call_sid: str, *, deadline_s: float) -> tuple[str, ...]:
         """
-        Pause every recording of the call that is under way; quiet when there is none. Harmless twice.
+        The ids of the call's recordings that run now; none for a call that is over.
 
-        Raises `core.errors.NotifyFault` when a recording may be running on all the same.
+        Raises `core.errors.NotifyFault` when there may be others.
         """
 
-    async def resume(self, account_sid: str, call_sid: str, *, deadline_s: float) -> None:
-        """Let the paused recordings of the call go on. Raises as `pause`."""
+    async def pause(
+        self, account_sid: str, call_sid: str, recordings: Sequence[str], *, deadline_s: float
+    ) -> None:
+        """
+        Pause these recordings of the call; quiet about one that has ended. Harmless twice.
+
+        Raises `core.errors.NotifyFault` when one may be running on all the same.
+        """
+
+    async def resume(
+        self, account_sid: str, call_sid: str, recordings: Sequence[str], *, deadline_s: float
+    ) -> None:
+        """Let those of these recordings that are paused go on. Raises as `pause`, when one may not."""
 
 
 class Pins(Protocol):

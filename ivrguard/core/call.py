@@ -121,7 +121,8 @@ class Call:
     one. `failed`: factors that cannot be had in this call. `declined`: those that the caller wants to be spared.
     `cookies`: the IVR's, sealed. `language`: what the caller chose by key; `owners_language`: the account's. `to`,
     `to_prefix`: a keyed hash of the number that codes go to, and its country's prefix. `heard`: the questions that he
-    knows by now. `paused`: recordings are to stand still. `notes`: what the attestation says against the number.
+    knows by now. `paused`: the recordings that the guard has paused, or was about to, and has not let go on yet.
+    `notes`: what the attestation says against the number.
     """
 
     sid: str
@@ -160,7 +161,7 @@ class Call:
     to: str = ""
     to_prefix: str = ""
     heard: tuple[str, ...] = ()
-    paused: bool = False
+    paused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -280,9 +281,10 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Replied:
-    """The IVR's document is on its way to the caller. `cut`: its first protected transfer."""
+    """The IVR's document is on its way. `cut`: its first protected transfer; `resumed`: recordings run again."""
 
     cut: Cut | None = None
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +304,13 @@ class Undelivered:
     factor: str
     nonce: str
     why: str = "undeliverable"
+
+
+@dataclass(frozen=True, slots=True)
+class Pausing:
+    """These recordings of the call run, and are paused next: known to the call before it is done."""
+
+    recordings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +337,7 @@ Event = (
     | Replied
     | AskedForMore
     | Undelivered
+    | Pausing
     | Recorded
     | PinChanged
 )
@@ -508,6 +518,12 @@ def locked(flow: Flow, call: Call, books: Books, now_ms: int) -> bool:
 def holder(call: Call) -> handoff.Holder:
     """What of this call matters to a hand-over."""
     return handoff.Holder(call.sid, call.account, call.ref, call.proofs, call.ended_ms is not None, call.legs)
+
+
+def asks_secret(call: Call) -> bool:
+    """Whether what the caller keys next is a secret; an account number is none."""
+    question = call.question
+    return question is not None and (bool(question.factor) or question.about is not About.ACCOUNT)
 
 
 def current_code(call: Call, factor: str, now_ms: int) -> Sent | None:

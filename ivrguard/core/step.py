@@ -38,6 +38,7 @@ from ivrguard.core.call import (
     Judge,
     Judged,
     Keyed,
+    Pausing,
     Pending,
     PinChanged,
     Question,
@@ -67,7 +68,7 @@ from ivrguard.core.call import (
 )
 from ivrguard.core.caller import AddressKind
 from ivrguard.core.demands import asked_of, may_decline, missing
-from ivrguard.core.flow import Factor, Flow, Recording, Via
+from ivrguard.core.flow import Factor, Flow, Via
 from ivrguard.core.rules import Demand
 
 ASKS_PER_CALL_MAX = 40
@@ -127,12 +128,15 @@ def step(flow: Flow, call: Call, books: Books, event: Event, now_ms: int) -> Ste
         case Undelivered(factor, nonce, why):
             entry = _entry(call, "authn_code_undelivered", now_ms, why, factor=factor)
             return _instead(flow, call, books, factor, nonce, now_ms, (entry,))
+        case Pausing(recordings):
+            paused = tuple(dict.fromkeys((*call.paused, *recordings)))
+            return Step(replace(call, paused=paused), books, Rest())
         case Recorded():
             return _refuse(call, books, "unavailable", "recorded", now_ms)
         case PinChanged():
             return _pin_changed(flow, call, books, event, now_ms)
-        case Replied(cut):  # pragma: no branch -- there are no other events
-            return _replied(call, books, cut)
+        case Replied(cut, resumed):  # pragma: no branch -- there are no other events
+            return _replied(replace(call, paused=() if resumed else call.paused), books, cut)
 
 
 def _proceed(flow: Flow, call: Call, books: Books, nonce: str, now_ms: int, *, first: bool = False) -> Step:
@@ -165,7 +169,7 @@ def _instead(
 
 def _granted(flow: Flow, call: Call, books: Books, pending: Pending, nonce: str, now_ms: int) -> Step:
     intent = next((demand.intent for demand in pending.demands if demand.intent), "")
-    done = replace(call, question=None, misses=0, declined=(), paused=False)
+    done = replace(call, question=None, misses=0, declined=())
     if pending.what is What.PIN_CHANGE:
         entry = _entry(done, "authz_granted", now_ms, pending.what, intent=intent, path=pending.about)
         new_pin = Question(nonce, about=About.NEW_PIN)
@@ -215,10 +219,8 @@ def _ask(
             flow, call, books, question, preface, now_ms, whole=whole, afresh=afresh, entries=entries
         )
     if question.about is not About.ACCOUNT:
-        call = _unrecorded(flow, call)
-        return Step(
-            call, books, Ask(question, (*preface, question.about.value), pin_factor(flow).digits), entries
-        )
+        words = (*preface, question.about.value)
+        return Step(call, books, Ask(question, words, pin_factor(flow).digits), entries)
     said = "identify_or_known" if offers_number(flow, call) else "identify"
     languages = ("choose_language",) if offered_languages(flow, call) else ()
     words = (*preface, _worded(call, said, whole=whole), *languages)
@@ -256,7 +258,6 @@ def _ask_factor(
             kept = tuple(one for one in call.sent if _outlives(factor, one, send))
             call = replace(call, sent=(*kept, send), codes_sent=call.codes_sent + 1)
             books = after
-    call = _unrecorded(flow, call)
     offers = _offers(flow, call, name, now_ms) if heard_before else ()
     words = (*preface, _worded(call, said, whole=whole or send is not None), *offers)
     return Step(_heard(call, said), books, Ask(question, words, factor.digits, send, for_real), entries)
@@ -269,11 +270,6 @@ def _worded(call: Call, said: str, *, whole: bool) -> str:
 
 def _heard(call: Call, said: str) -> Call:
     return call if said in call.heard else replace(call, heard=(*call.heard, said))
-
-
-def _unrecorded(flow: Flow, call: Call) -> Call:
-    """A secret is about to be keyed: recordings are to stand still, if the flow says so."""
-    return replace(call, paused=flow.recording is not Recording.IGNORE)
 
 
 def _offers(flow: Flow, call: Call, factor: str, now_ms: int) -> tuple[str, ...]:
@@ -396,7 +392,7 @@ def _pin_changed(flow: Flow, call: Call, books: Books, event: PinChanged, now_ms
         again = Question(event.nonce, about=About.NEW_PIN)
         return _missed(flow, call, books, again, "new_pin_weak", now_ms, (entry,))
     entry = _entry(call, "authn_password_change", now_ms, "by_phone")
-    call = replace(call, question=None, pending=None, misses=0, paused=False)
+    call = replace(call, question=None, pending=None, misses=0)
     return Step(call, books, GoOn("pin_changed", flow.pin_change.then), (entry,), tell="sms_pin_changed")
 
 
@@ -552,7 +548,7 @@ def _refuse(
     dial: str | None = None,
 ) -> Step:
     entry = _entry(call, "authz_fail", now_ms, reason, **_about(call))
-    over = replace(call, question=None, pending=None, paused=False)
+    over = replace(call, question=None, pending=None)
     return Step(over, books, Refuse(words, reason, dial), (*entries, entry))
 
 

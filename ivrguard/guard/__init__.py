@@ -167,18 +167,15 @@ class Guard:
             case admission.Admission.FRESH:
                 return await webhook.run(again=False)
             case admission.Admission.REPEATED:
-                return self._as_before(call)
+                return await webhook.repeated(call)
             case admission.Admission.STALE:
                 return Answer(neutral(), "stale")
             case _:  # unfinished
-                return await self._finished_elsewhere(call) or await webhook.run(again=True)
+                finished = await self._finished_elsewhere(call)
+                return await (webhook.run(again=True) if finished is None else webhook.repeated(finished))
 
-    def _as_before(self, call: Call) -> Answer:
-        assert call.last is not None
-        return Answer(self.world.unseal(call.last.answer, f"answer/{call.sid}"), "repeated")
-
-    async def _finished_elsewhere(self, call: Call) -> Answer | None:
-        """Another node is answering this very webhook, or died doing so: its answer, or None to do it again."""
+    async def _finished_elsewhere(self, call: Call) -> Call | None:
+        """Another node is answering this very webhook, or died doing so: the call with the answer, or None to do it again."""
         assert call.last is not None
         if call.last.node == self.world.node:  # this node's line is free: whoever began it is gone
             return None
@@ -188,7 +185,7 @@ class Guard:
             if now is None or now.turn != call.turn:
                 raise Conflict
             if now.last is not None and now.last.answer:
-                return self._as_before(now)
+                return now
         return None
 
     def _new_call(self, hook: Hook, mounted: Mounted) -> Call:

@@ -7,7 +7,8 @@ The laws of this file:
 2. What the world answers to a move goes back in as the next event; at most `ROUNDS_MAX` of them.
 3. Every hop to the IVR is a request of its own to the rules: a redirect leads nowhere that a caller may not go.
 4. The answer is sealed and kept with the call in the act that ends the webhook, so that the same webhook
-   coming again is answered as before.
+   coming again is answered as before. What must stand still while a secret is keyed is paused after that act and
+   before the answer goes out, each time that it goes out (recordings.py).
 """
 
 import json
@@ -27,7 +28,7 @@ from ivrguard.core.errors import Busy, Fault, NotifyFault, OutOfSight, UpstreamF
 from ivrguard.core.flow import Flow, Recording
 from ivrguard.core.rules import Target, Visit, decide
 from ivrguard.core.step import step as step_of
-from ivrguard.guard import books, proving
+from ivrguard.guard import books, proving, recordings
 from ivrguard.guard.background import Background
 from ivrguard.guard.requests import Hook, about, asked_for_more, incoming, led_on, packed, unpacked
 from ivrguard.guard.words import neutral, rendered
@@ -45,7 +46,6 @@ REDIRECTS_MAX = 10
 
 IVR_DEADLINE_S = 10.0
 ASSERTION_VALID_S = 60
-RECORDINGS_DEADLINE_S = 2.0
 
 logger = log.get()
 
@@ -92,7 +92,7 @@ class Webhook:
         self._flow: Flow = mounted.flow
         self._call = call
         self._new = new
-        self._paused = call.paused
+        self._quiet = False
         self._digits = hook.delivery.digits or ""
         self._request: Request | None = None
         self._cookies: str | None = None
@@ -128,6 +128,18 @@ class Webhook:
                 case _:  # pragma: no cover -- every other move has an answer of its own
                     raise AssertionError(step.move)
         raise UpstreamFault("the IVR leads in a circle")
+
+    async def repeated(self, call: Call) -> Answer:
+        """The answer that this webhook got before. `call`: as it is now."""
+        assert call.last is not None
+        self._call, self._new = call, False
+        answer = self._unseal(call.last.answer, "answer")
+        instead = await self._quieted(call, answer)
+        if instead is None:
+            return Answer(answer, "repeated")
+        step, other = await self._turn(instead, take=False)
+        assert other is not None
+        return await self._send(step, other)
 
     # ── read ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -244,7 +256,7 @@ class Webhook:
 
     def _keys(self, event: Event, now: int) -> list[Key[object]]:
         keys: list[Key[object]] = [books.call_key(self._call.sid)]
-        if isinstance(event, calls.Replied):
+        if isinstance(event, calls.Replied | calls.Pausing):
             return keys
         if isinstance(event, calls.Arrived):
             _, demand = asked_of(self._flow, event.visit)
@@ -371,9 +383,9 @@ class Webhook:
             cut = document.Cut(self._cut_index, self._url(event.cut.nonce))
         with about(read.base):
             written = read.write(self._mounted.links, turn=self._call.turn, cut=cut, carry=self._carry)
-        step, answer = await self._turn(event, take=False, document_=written)
+        event = replace(event, resumed=await recordings.resumed(self._world, self._call))
+        _, answer = await self._turn(event, take=False, document_=written)
         assert answer is not None
-        await self._recorded(step)
         return Answer(answer, outcome)
 
     def _rendered(self, step: Step) -> bytes | None:
@@ -392,31 +404,28 @@ class Webhook:
         if step.tell:
             told = proving.tell_owner(self._world, self._flow, step.call, step.tell)
             self._background.start(told)
-        instead = await self._recorded(step) or await self._coded(step)
+        if isinstance(move, calls.Refuse) and move.dial is not None:  # somebody will speak with the caller
+            await recordings.resumed(self._world, step.call)
+        instead = await self._quieted(step.call, answer) or await self._coded(step)
         if instead is None:
             return Answer(answer, type(move).__name__.lower())
         step, other = await self._turn(instead, take=False)
         assert other is not None
         return await self._send(step, other)
 
-    async def _recorded(self, step: Step) -> Event | None:
-        """Recordings stand still while a secret is keyed. Where they cannot, and must: the event of that."""
-        call, was, self._paused = step.call, self._paused, step.call.paused
-        if not (call.paused or was):
+    async def _quieted(self, call: Call, answer: bytes) -> Event | None:
+        """Recordings stand still before a secret is asked for. Where they do not, and must: the event of that."""
+        if self._flow.recording is Recording.IGNORE or self._quiet or not calls.asks_secret(call):
             return None
-        try:
-            if self._world.recordings is None:
-                raise NotifyFault("the flow pauses recordings, and no account is set up to do it with")
-            do = self._world.recordings.pause if call.paused else self._world.recordings.resume
-            await do(call.account_sid, call.sid, deadline_s=RECORDINGS_DEADLINE_S)
-        except NotifyFault as fault:
-            logger.error(
-                "recording_not_paused" if call.paused else "recording_not_resumed", detail=str(fault)
-            )
-            if call.paused and self._flow.recording is Recording.MUST_PAUSE:
-                self._paused = False  # the call ends: there is nothing to go on with
-                return calls.Recorded(self._world.nonce())
-        return None
+        self._quiet = True
+
+        async def remember(found: tuple[str, ...]) -> None:
+            await self._turn(calls.Pausing(found), take=False, document_=answer)
+
+        quiet = await recordings.quieted(self._world, call, remember)
+        if quiet or self._flow.recording is not Recording.MUST_PAUSE:
+            return None
+        return calls.Recorded(self._world.nonce())
 
     async def _coded(self, step: Step) -> Event | None:
         """The step's code on its way; the event of its not being taken."""

@@ -1,10 +1,11 @@
 """
 Twilio's recordings of a call, paused while a secret is keyed. Implements `ports.Recordings`.
 
-1. The tones of keys can be worked out from a recording, so every recording of the call that is under way is paused,
-   with silence in its place, and the same ones go on afterwards
+1. The tones of keys can be worked out from a recording, so every recording of the call that runs is paused, with
+   silence in its place, and the same ones go on afterwards
    (https://www.twilio.com/docs/voice/api/recording#update-a-recording-resource).
-2. They are listed first, as there may be several. Resuming lets every paused one go on, whoever paused it.
+2. They are listed first, as there may be several; and before they go on, as somebody else may have let one go on or
+   ended it meanwhile.
 3. **Quiet when there is nothing to pause**: no recording, one that has just ended, no such call any more (20404), no
    call in progress (21220). Everything else is a fault, as a recording may be running on: a call with more recordings
    than one page holds, too.
@@ -12,7 +13,7 @@ Twilio's recordings of a call, paused while a secret is keyed. Implements `ports
 5. The laws of notify/rest.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twilio.base import values
@@ -21,8 +22,8 @@ from twilio.rest import Client
 from ivrguard.core.errors import NotifyFault
 from ivrguard.notify.rest import NOT_FOUND, Refused, Rest, garbled
 
-RECORDINGS_MAX = 50
-"""How many recordings of one call are looked at: one page, the newest."""
+RECORDINGS_MAX = 150
+"""How many recordings of one call are looked at: one page, the newest; and what fits into `rest.ANSWER_BYTES_MAX`."""
 
 _RUNNING, _PAUSED = "in-progress", "paused"
 _ENDED = frozenset({"stopped", "processing", "completed", "absent"})
@@ -45,38 +46,59 @@ class TwilioRecordings:
             client.api.base_url = api_url
             self._clients[account_sid] = client
 
-    async def pause(self, account_sid: str, call_sid: str, *, deadline_s: float) -> None:
+    async def running(self, account_sid: str, call_sid: str, *, deadline_s: float) -> tuple[str, ...]:
         """
-        Pause every recording of the call that is under way; quiet when there is none. Harmless twice.
+        The SIDs of the call's recordings that run now, newest first; none for a call that is over.
 
-        Raises `core.errors.NotifyFault` when one may be running on all the same.
+        Raises `core.errors.NotifyFault` when there may be others.
         """
-        await self._turn(account_sid, call_sid, _RUNNING, _PAUSED, deadline_s)
-
-    async def resume(self, account_sid: str, call_sid: str, *, deadline_s: float) -> None:
-        """Let the paused recordings of the call go on; quiet when there is none. Raises as `pause`."""
-        await self._turn(account_sid, call_sid, _PAUSED, _RUNNING, deadline_s)
-
-    async def _turn(self, account_sid: str, call_sid: str, old: str, new: str, deadline_s: float) -> None:
-        client = self._clients.get(account_sid)
-        if client is None:
-            raise NotifyFault("the call's account has no auth token here", why="account")
-        how = "silence" if new == _PAUSED else values.unset
-        recordings = client.calls(call_sid).recordings
         async with self._rest.asking(deadline_s):
-            try:
-                page = await recordings.page_async(page_size=RECORDINGS_MAX)
-            except Refused as refused:
-                if refused.code in _OVER:
-                    return
-                raise
-            for one in [each for each in page if each.status == old]:
-                await self._update(recordings(one.sid), new, how)
-            more = page.next_page_url
+            page = await self._page(account_sid, call_sid)
+            found = tuple(str(one.sid) for one in page if one.status == _RUNNING)
+            more = page and page.next_page_url
         if more:
             raise NotifyFault(
                 f"the call has more than {RECORDINGS_MAX} recordings, and not all were looked at"
             )
+        return found
+
+    async def pause(
+        self, account_sid: str, call_sid: str, recordings: Sequence[str], *, deadline_s: float
+    ) -> None:
+        """
+        Pause these recordings of the call; quiet about one that has ended. Harmless twice.
+
+        Raises `core.errors.NotifyFault` when one may be running on all the same.
+        """
+        every = self._of(account_sid, call_sid)
+        async with self._rest.asking(deadline_s):
+            for one in recordings:
+                await self._update(every(one), _PAUSED, "silence")
+
+    async def resume(
+        self, account_sid: str, call_sid: str, recordings: Sequence[str], *, deadline_s: float
+    ) -> None:
+        """Let those of these recordings that are paused go on. Raises as `pause`, when one may not."""
+        every = self._of(account_sid, call_sid)
+        async with self._rest.asking(deadline_s):
+            for one in await self._page(account_sid, call_sid):
+                if one.status == _PAUSED and one.sid in recordings:
+                    await self._update(every(one.sid), _RUNNING, values.unset)
+
+    def _of(self, account_sid: str, call_sid: str) -> Any:
+        client = self._clients.get(account_sid)
+        if client is None:
+            raise NotifyFault("the call's account has no auth token here", why="account")
+        return client.calls(call_sid).recordings
+
+    async def _page(self, account_sid: str, call_sid: str) -> Any:
+        """The newest recordings of the call; nothing for a call that is over."""
+        try:
+            return await self._of(account_sid, call_sid).page_async(page_size=RECORDINGS_MAX)
+        except Refused as refused:
+            if refused.code in _OVER:
+                return ()
+            raise
 
     async def _update(self, recording: Any, new: str, how: object) -> None:
         try:

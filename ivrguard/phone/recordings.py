@@ -52,10 +52,10 @@ class Recordings(Api):
         self.history.append((one.sid, one.status))
         return one.sid
 
-    def end(self, call_sid: str) -> None:
-        """The call is over, and so are its recordings."""
+    def end(self, call_sid: str, which: str | None = None) -> None:
+        """The call is over, and so are its recordings; or `which` of them alone."""
         for one in self._recordings:
-            if one.call_sid == call_sid and one.status in _LIVE:
+            if one.call_sid == call_sid and one.status in _LIVE and which in {None, one.sid}:
                 self._turn(one, "completed")
 
     def running(self, call_sid: str) -> bool:

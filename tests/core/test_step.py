@@ -38,6 +38,7 @@ from ivrguard.core.call import (
     Judge,
     Judged,
     Keyed,
+    Pausing,
     PinChanged,
     Question,
     Recorded,
@@ -50,6 +51,7 @@ from ivrguard.core.call import (
     Transfer,
     Undelivered,
     Waits,
+    asks_secret,
 )
 from ivrguard.core.caller import ANONYMOUS, Address, AddressKind
 from ivrguard.core.flow import (
@@ -59,7 +61,6 @@ from ivrguard.core.flow import (
     Identify,
     Locks,
     PinChange,
-    Recording,
     Sends,
     Upstream,
     Via,
@@ -1135,28 +1136,50 @@ def test_what_may_have_been_looked_at_elsewhere_counts():
 # ── recordings ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("recording", [Recording.PAUSE, Recording.MUST_PAUSE])
-def test_recordings_stand_still_while_a_secret_is_keyed(recording):
-    """From the question to the end of the questions; an account number is no secret."""
-    talk = Talk(replace(FLOW, recording=recording)) >> arrives("/menu") << "ask identify (13)"
-    paused = [talk.call.paused]
-    for heard, expected in (
-        (keys(OWNER), "ask pin (8)"),
-        (keys("11112222"), "judge pin"),
-        (RIGHT, "forward /menu"),
-    ):
-        talk = talk >> heard << expected
-        paused.append(talk.call.paused)
+def pausing(*names: str) -> Heard:
+    """The guard is about to pause these recordings."""
+    return Heard(f"pauses {', '.join(names)}", lambda _: Pausing(names))
 
-    assert paused == [False, True, True, False]
-    assert not identified().call.paused
+
+def test_only_a_secret_needs_silence():
+    """An account number is none; a PIN, a code and a new PIN are."""
+    talk = Talk() >> arrives("/menu") << "ask identify (13)"
+    wanted = [asks_secret(talk.call)]
+    for heard, expected in ((keys(OWNER), "ask pin (8)"), (keys("11112222"), "judge pin")):
+        talk = talk >> heard << expected
+        wanted.append(asks_secret(talk.call))
+    talk = talk >> RIGHT << "forward /menu"
+
+    assert [*wanted, asks_secret(talk.call)] == [False, True, True, False]
+
+
+def test_a_call_knows_what_is_paused_until_it_goes_on():
+    """Through wrong answers, questions and a document with which nothing could be let go on; each recording once."""
+    talk = (
+        identified()
+        >> pausing("RE1")
+        << "rest"
+        >> keys("11112222")
+        << "judge pin"
+        >> WRONG
+        << ("ask again, pin.short, other_factor (8)")
+    )
+    talk = (
+        talk >> pausing("RE2", "RE1") << "rest" >> keys("11112223") << "judge pin" >> RIGHT << "forward /menu"
+    )
+    talk = talk >> REPLIED << "rest"
+    assert talk.call.paused == ("RE1", "RE2")
+
+    talk = talk >> arrives("/menu") << "forward what came"
+    assert talk >> Heard("it runs again", lambda _: Replied(resumed=True)) << "rest"
+    assert talk.call.paused == ()
 
 
 def test_a_recording_that_cannot_be_paused_ends_the_call():
     """Where the flow says that it must be: the secret is not asked for."""
     talk = identified() >> Heard("it runs on", lambda talk: Recorded(talk.nonce()))
     assert talk << "refuse: unavailable, recorded"
-    assert not talk.call.paused
+    assert "authz_fail recorded path=/menu" in talk.events()
 
 
 # ── changing the PIN ─────────────────────────────────────────────────────────────────────────────────────

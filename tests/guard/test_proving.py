@@ -1,5 +1,5 @@
 """
-What proving needs of the world: codes through Messages and Verify, lookups before them, the owner's letters, recordings.
+What proving needs of the world: codes through Messages and Verify, lookups before them, the owner's letters.
 
 The services outside are lists in this file; over sockets and with Twilio's rules they are tried in tests/notify.
 """
@@ -10,7 +10,7 @@ import pytest
 
 from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import DirectoryFault, NotifyFault, OutOfSight
-from ivrguard.core.flow import Catalogue, Flow, PinChange, Recording, Sends, Via
+from ivrguard.core.flow import Catalogue, Flow, PinChange, Sends, Via
 from ivrguard.core.lookup import Lookup, NumberFacts, Unknown
 from ivrguard.core.rules import Demand
 from ivrguard.directory.local import LocalDirectory
@@ -62,24 +62,6 @@ class Numbers:
         if isinstance(self.facts, Exception):
             raise self.facts
         return self.facts
-
-
-@dataclass
-class Tapes:
-    """Recordings of calls; `fault` is met by each request."""
-
-    done: list[str] = field(default_factory=list)
-    fault: NotifyFault | None = None
-
-    async def pause(self, account_sid: str, call_sid: str, *, deadline_s: float) -> None:
-        self.done.append("pause")
-        if self.fault is not None:
-            raise self.fault
-
-    async def resume(self, account_sid: str, call_sid: str, *, deadline_s: float) -> None:
-        self.done.append("resume")
-        if self.fault is not None:
-            raise self.fault
 
 
 @dataclass
@@ -327,67 +309,6 @@ async def test_an_account_s_language_waits_for_a_proof(centre, keys):
     await line.press("3")
 
     assert line.said.startswith("¡")
-
-
-# ── recordings ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_recordings_stand_still_between_question_and_ivr(centre):
-    """Paused at each question for a secret, which is harmless twice; resumed when the IVR is heard again."""
-    tapes = Tapes()
-    centre.having(recording=Recording.PAUSE)
-    centre.node("a", recordings=tapes)
-    line = centre.line()
-    for keys, done in (
-        (None, []),
-        (f"{ACCOUNT}#", ["pause"]),
-        ("11112229", ["pause", "pause"]),
-        (PIN, ["pause", "pause", "resume"]),
-    ):
-        await (line.dial() if keys is None else line.press(keys))
-        assert tapes.done == done
-
-
-@pytest.mark.parametrize(
-    ("recording", "tapes", "said"),
-    [
-        (Recording.PAUSE, Tapes(fault=NotifyFault("down")), "8 digit PIN"),
-        (Recording.PAUSE, None, "8 digit PIN"),
-        (Recording.MUST_PAUSE, Tapes(), "8 digit PIN"),
-        (Recording.MUST_PAUSE, Tapes(fault=NotifyFault("down")), "cannot take your call"),
-        (Recording.MUST_PAUSE, None, "cannot take your call"),
-    ],
-)
-async def test_what_a_recording_that_runs_on_means(centre, logged, recording, tapes, said):
-    """The flow's word: ask all the same, or not at all. The operator is told either way."""
-    centre.having(recording=recording)
-    centre.node("a", recordings=tapes)
-    line = centre.line()
-    await line.dial()
-
-    await line.press(f"{ACCOUNT}#")
-
-    assert said in line.said
-    failed = tapes is None or tapes.fault is not None
-    assert [one["event"] for one in logged if one["log_level"] == "error"] == (
-        ["recording_not_paused"] if failed else []
-    )
-
-
-async def test_a_recording_that_stays_paused_is_logged(centre, logged):
-    """Nobody is refused for it: what is missing on a tape is no secret."""
-    tapes = Tapes()
-    centre.having(recording=Recording.MUST_PAUSE)
-    centre.node("a", recordings=tapes)
-    line = centre.line()
-    await line.dial()
-    await line.press(f"{ACCOUNT}#")
-    tapes.fault = NotifyFault("down")
-
-    await line.press(PIN)
-
-    assert line.outcome == "forwarded"
-    assert [one["event"] for one in logged if one["log_level"] == "error"] == ["recording_not_resumed"]
 
 
 # ── a new PIN ────────────────────────────────────────────────────────────────────────────────────────────

@@ -116,8 +116,9 @@ async def test_twilios_other_apis_are_there_for_the_guard(flow):
         centre.lookup.forwarded(OWNER, on=True)
         assert (await world.numbers.look_up(OWNER, ["call_forwarding"], deadline_s=5)).forwarded is True
 
-        centre.recordings.begin(call_sid)
-        await world.recordings.pause(ACCOUNT_SID, call_sid, deadline_s=5)
+        tape = centre.recordings.begin(call_sid)
+        assert await world.recordings.running(ACCOUNT_SID, call_sid, deadline_s=5) == (tape,)
+        await world.recordings.pause(ACCOUNT_SID, call_sid, (tape,), deadline_s=5)
         assert not centre.recordings.running(call_sid)
         assert (centre.verify.asked, centre.lookup.asked, centre.recordings.asked) == (3, 1, 2)
 
