@@ -6,9 +6,10 @@ The guard's own keys, and everything that is done with them. Implements `ports.K
 2. **Sealing rotates.** AES-256-GCM with the purpose as associated data; the first sealing key seals, all of
    them open, and the key's id stands in the text. Nonces are 96 bits of chance, so one key may seal at most
    2^32 texts (NIST SP 800-38D, 8.3): at a hundred a second, put a new key first once a year.
-3. **Naming does not rotate.** Pseudonyms must stay the same for years, and a code, a MAC or a token must not
-   die in the minutes around a rotation. Both come from a naming key that is configured apart from the others
-   and kept for as long as the records are; a new one is a new start: old records then name other people.
+3. **Naming rotates by call.** Pseudonyms, codes, tokens and MACs are not stored, so nothing in them says which key
+   made them. A call keeps the naming key that it began with (`with_naming`), as it keeps its flow: a code, a MAC or a
+   token does not die in the minutes around a rotation, and none is ever good under two keys. The first key makes the
+   names of new records; an old one stays for as long as the records are to be searched that it made names for.
 4. **One algorithm for tokens**: EdDSA on Ed25519 (RFC 8037) and nothing else, whatever a token's header says
    (OWASP ASVS 5.0, 9.1.2). The first signing key signs; all of them are published, so that tokens signed
    before a rotation are still checked.
@@ -19,12 +20,13 @@ factors/pin.py: the first one for new PINs, each of the others for as long as a 
 """
 
 import base64
-import binascii
 import hmac
 import os
 import re
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import lru_cache
+from itertools import count
 from types import MappingProxyType
 
 import orjson
@@ -49,6 +51,8 @@ CLOCK_SKEW_S = 2
 DERIVED_KEYS_MAX = 256
 """How many derived keys are kept ready; purposes are a dozen constants, but nothing may grow without end."""
 ALGORITHM = "EdDSA"
+ID_STEM_CHARS_MAX = 24
+"""So that an id with a number behind it is still one."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
@@ -57,9 +61,9 @@ class Keyring:
     """
     The keys of one guard.
 
-    `sealing`, `peppers`, `signing`: key id to 32 bytes, the current key first; a signing key is an Ed25519
-    seed (RFC 8032). `naming_key`: 32 bytes. Raises `ValueError`, which names the key by its id, when one is
-    missing, has another length, or serves twice.
+    `sealing`, `peppers`, `naming`, `signing`: key id to 32 bytes, the current key first; a signing key is an Ed25519
+    seed (RFC 8032). Raises `ValueError`, which names the key by its id, when one is missing, has another length, or
+    serves twice.
     """
 
     def __init__(
@@ -67,19 +71,21 @@ class Keyring:
         *,
         sealing: Mapping[str, bytes],
         peppers: Mapping[str, bytes],
-        naming_key: bytes,
+        naming: Mapping[str, bytes],
         signing: Mapping[str, bytes],
     ) -> None:
         _check("sealing", sealing)
         _check("pepper", peppers)
-        _check("naming", {"naming": naming_key})
+        _check("naming", naming)
         _check("signing", signing)
-        keys = [*sealing.values(), *peppers.values(), naming_key, *signing.values()]
+        keys = [key for use in (sealing, peppers, naming, signing) for key in use.values()]
         if len(set(keys)) != len(keys):
             raise ValueError("two of the keys are the same: each use and each id needs a key of its own")
         self.peppers: Mapping[str, bytes] = MappingProxyType(dict(peppers))
         self._sealing = dict(sealing)
-        self._naming_key = naming_key
+        self.named: tuple[str, ...] = tuple(naming)
+        self._naming_keys = dict(naming)
+        self._names_with = self.named[0]
         self._seals_with = next(iter(self._sealing))
         self._cipher = lru_cache(DERIVED_KEYS_MAX)(self._derive_cipher)
         self._naming = lru_cache(DERIVED_KEYS_MAX)(self._derive_naming)
@@ -88,10 +94,13 @@ class Keyring:
         self._published = KeySet([*self._signing.values()])
         self._jwks = orjson.dumps({"keys": [key.as_dict(private=False) for key in self._signing.values()]})
         self._registry = _OnlyEdDSA()
+        self._views: dict[str, Keyring] = {self._names_with: self}
+        self._views |= {key_id: self._view(key_id) for key_id in self.named[1:]}
 
     def __repr__(self) -> str:
         """The ids of the keys, never a key."""
-        return f"Keyring(sealing={list(self._sealing)}, peppers={list(self.peppers)}, signing={list(self._signing)})"
+        ids = (list(use) for use in (self._sealing, self.peppers, self.named, self._signing))
+        return "Keyring(sealing={}, peppers={}, naming={}, signing={})".format(*ids)
 
     def seal(self, plain: bytes, purpose: str) -> str:
         """
@@ -117,6 +126,10 @@ class Keyring:
         except (InvalidTag, ValueError):  # ValueError: not base64, or too short to hold a nonce
             raise ValueError(f"not sealed with key {key_id} for {purpose}, or changed since") from None
 
+    def with_naming(self, key_id: str) -> "Keyring":
+        """See `ports.Keys.with_naming`."""
+        return self._views.get(key_id, self._views[self.named[0]])
+
     def pseudonym(self, what: str, value: str) -> str:
         """
         A name for `value` in records: `acc_` and 16 letters for what="account", `num_…` for "number".
@@ -124,12 +137,12 @@ class Keyring:
         The same for ever under one naming key; without it nothing can be looked up or tried out. A name for
         one `what` does not fit another.
         """
-        digest = hmac.digest(self._naming("pseudonym", what), value.encode(), "sha256")
+        digest = hmac.digest(self._naming(self._names_with, "pseudonym", what), value.encode(), "sha256")
         return f"{what[:3]}_{base64.b32encode(digest[:PSEUDONYM_BYTES]).decode().lower()}"
 
     def derive(self, what: str, value: str) -> bytes:
         """32 secret bytes for `value`, which only this key makes: codes, MACs, tokens. `what` sets uses apart."""
-        return hmac.digest(self._naming("derive", what), value.encode(), "sha256")
+        return hmac.digest(self._naming(self._names_with, "derive", what), value.encode(), "sha256")
 
     def sign(self, claims: Mapping[str, object], *, typ: str) -> str:
         """A JWT over `claims` (RFC 7519); `typ` is its media type without "application/" (RFC 8725, 3.11)."""
@@ -166,8 +179,13 @@ class Keyring:
     def _derive_cipher(self, key_id: str, purpose: str) -> AESGCM:
         return AESGCM(_hkdf(self._sealing[key_id], f"ivrguard seal {purpose}"))
 
-    def _derive_naming(self, use: str, what: str) -> bytes:
-        return _hkdf(self._naming_key, f"ivrguard {use} {what}")
+    def _view(self, key_id: str) -> "Keyring":
+        view = copy(self)
+        view._names_with = key_id  # noqa: SLF001 -- its own
+        return view
+
+    def _derive_naming(self, key_id: str, use: str, what: str) -> bytes:
+        return _hkdf(self._naming_keys[key_id], f"ivrguard {use} {what}")
 
 
 class _OnlyEdDSA(JWSRegistry):
@@ -186,57 +204,31 @@ class _OnlyEdDSA(JWSRegistry):
         return self.algorithms[name]
 
 
-def parse_keys(text: str) -> dict[str, bytes]:
-    """
-    The keys of one environment variable: `k2=<base64>,k1=<base64>`, the current one first.
-
-    Commas or blanks part the entries. Raises `ValueError` that names an entry by its place and never by its
-    content: a secret put in the wrong place must not reach a log.
-    """
-    keys: dict[str, bytes] = {}
-    for place, entry in enumerate(text.replace(",", " ").split(), start=1):
-        key_id, equals, secret = entry.partition("=")
-        if not equals or not _ID.fullmatch(key_id):
-            raise ValueError(f"entry {place}: write it as id=base64, the id of letters, digits, - and _")
-        if key_id in keys:
-            raise ValueError(f"entry {place}: its id stands there twice; give each key an id of its own")
-        try:
-            keys[key_id] = parse_key(secret)
-        except ValueError as fault:
-            raise ValueError(f"entry {place}: {fault}") from None
-    if not keys:
-        raise ValueError("no key; write id=base64, or make new ones with `ivrguard keys new`")
-    return keys
-
-
-def parse_key(text: str) -> bytes:
-    """One key in base64 (RFC 4648, 4): 32 bytes. Raises `ValueError`, which does not show it."""
-    try:
-        key = base64.b64decode(text.strip(), validate=True)
-    except (binascii.Error, ValueError):  # ValueError: not ASCII
-        raise ValueError("not base64") from None
-    if len(key) != KEY_BYTES:
-        raise ValueError(f"{len(key)} bytes; a key has {KEY_BYTES}: `openssl rand -base64 {KEY_BYTES}`")
-    return key
+def written(keys: Mapping[str, bytes]) -> str:
+    """Keys as settings hold them, in their order: `k2=<base64>;k1=<base64>`."""
+    return ";".join(f"{key_id}={base64.b64encode(key).decode()}" for key_id, key in keys.items())
 
 
 def new_material(random: Callable[[int], bytes]) -> dict[str, str]:
     """
-    A fresh set of keys as environment variables; `random(n)` gives n unguessable bytes (`secrets.token_bytes`).
+    A fresh set of keys, one for each use, by the environment variable that holds it.
 
-    IVRGUARD_SEALING_KEYS (`k1=…`), IVRGUARD_PEPPERS (`p1=…`), IVRGUARD_SIGNING_KEYS (`s1=…`, Ed25519 seeds) are
-    for `parse_keys`, IVRGUARD_NAMING_KEY for `parse_key`.
+    `random(n)` gives n unguessable bytes (`secrets.token_bytes`).
     """
+    uses = {"SEALING_KEYS": "k1", "PEPPERS": "p1", "NAMING_KEYS": "n1", "SIGNING_KEYS": "s1"}
+    return {f"IVRGUARD_{use}": written({key_id: random(KEY_BYTES)}) for use, key_id in uses.items()}
 
-    def text() -> str:
-        return base64.b64encode(random(KEY_BYTES)).decode()
 
-    return {
-        "IVRGUARD_SEALING_KEYS": f"k1={text()}",
-        "IVRGUARD_PEPPERS": f"p1={text()}",
-        "IVRGUARD_NAMING_KEY": text(),
-        "IVRGUARD_SIGNING_KEYS": f"s1={text()}",
-    }
+def with_new(keys: Mapping[str, bytes], random: Callable[[int], bytes]) -> dict[str, bytes]:
+    """
+    The keys with a new one in front, whose id counts on from theirs: `k2` before `k1`.
+
+    `random` as in `new_material`.
+    """
+    stem = next(iter(keys)).rstrip("0123456789")[:ID_STEM_CHARS_MAX]
+    counted = [int(rest) for key_id in keys if (rest := key_id.removeprefix(stem)).isdecimal()]
+    ids = (f"{stem}{number}" for number in count(max(counted, default=1) + 1))
+    return {next(key_id for key_id in ids if key_id not in keys): random(KEY_BYTES), **keys}
 
 
 def _check(use: str, keys: Mapping[str, bytes]) -> None:

@@ -180,7 +180,11 @@ Verdict = Right | Wrong
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """What a code was made for: unguessable `id`, the account and the intent it is bound to, its digits and life."""
+    """
+    What a code was made for: unguessable `id`, the account and the intent it is bound to, its digits and life.
+
+    `naming`: which naming key makes it, "" for the current one.
+    """
 
     id: str = field(repr=False)
     account: str
@@ -189,6 +193,7 @@ class Challenge:
     digits: int
     issued_ms: int
     valid_s: int
+    naming: str = ""
 
 
 class Judge(Protocol):
@@ -339,7 +344,20 @@ class Ivr(Protocol):
 
 
 class Keys(Protocol):
-    """Secrets that never leave their holder: sealing at rest, keyed names, derived tokens."""
+    """
+    Secrets that never leave their holder: sealing at rest, keyed names, derived tokens.
+
+    `named`: the ids of the naming keys, the current one first; `pseudonym` and `derive` use that one.
+    """
+
+    named: tuple[str, ...]
+
+    def with_naming(self, key_id: str) -> "Keys":
+        """
+        The same keys, but for names and derived bytes, which come from this naming key.
+
+        The current one's for an id that is not configured (any more): what was derived with that key is good no longer.
+        """
 
     def seal(self, plain: bytes, purpose: str) -> str:
         """Encrypted and authenticated text, bound to `purpose`; the key's id is in it."""

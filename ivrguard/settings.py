@@ -121,12 +121,6 @@ def _keys(text: str) -> dict[str, bytes]:
     return found
 
 
-def _naming_key(text: str) -> bytes:
-    """One key: `<base64>`, or `<id>=<base64>` like the others."""
-    key_id, _, rest = text.strip().partition("=")
-    return _key(rest if rest and _KEY_ID.fullmatch(key_id) else text.strip(), "the key")
-
-
 def _key(text: str, which: str) -> bytes:
     try:
         key = base64.b64decode(text, validate=True)
@@ -163,7 +157,7 @@ class Settings(BaseModel):
     Everything that a process is told from outside, checked. Secrets are in no repr.
 
     `twilio_tokens`: AccountSid -> auth tokens in force. `twilio_shared_keys`: (key id, secret, algorithm).
-    `sealing_keys`, `peppers`, `signing_keys`: key id -> 32 bytes, the current one first.
+    `sealing_keys`, `peppers`, `naming_keys`, `signing_keys`: key id -> 32 bytes, the current one first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -266,10 +260,11 @@ class Settings(BaseModel):
     peppers: Annotated[Mapping[str, bytes], BeforeValidator(_keys)] = _setting(
         {}, "Peppers of PIN hashes; the first one for new PINs.", "p1=<32 bytes, base64>;…", secret=True
     )
-    naming_key: Annotated[bytes, BeforeValidator(_naming_key)] = _setting(
-        b"",
-        "The key of pseudonyms, tokens and links; keep it as long as the records.",
-        "<32 bytes, base64>",
+    naming_keys: Annotated[Mapping[str, bytes], BeforeValidator(_keys)] = _setting(
+        {},
+        "Keys of pseudonyms, codes, tokens and links; the first one for new calls. Keep each as long as the records "
+        "that it made names for.",
+        "n1=<32 bytes, base64>;…",
         secret=True,
     )
     signing_keys: Annotated[Mapping[str, bytes], BeforeValidator(_keys)] = _setting(
@@ -285,7 +280,7 @@ class Settings(BaseModel):
         return None if self.store == "memory" else Path(self.store.removeprefix("sqlite:"))
 
 
-KEYS = frozenset({"sealing_keys", "peppers", "naming_key", "signing_keys"})
+KEYS = frozenset({"sealing_keys", "peppers", "naming_keys", "signing_keys"})
 """What a command needs that reads or writes the store (`ivrguard accounts`)."""
 
 SERVE = KEYS | {"public_url", "twilio_tokens"}
@@ -363,11 +358,11 @@ def _belonging_together(settings: Settings) -> Iterator[str]:
     """Faults that no setting has alone."""
     if settings.sms_from and settings.sms_messaging_service_sid:
         yield "IVRGUARD_SMS_FROM: IVRGUARD_SMS_MESSAGING_SERVICE_SID is set too, and only one can send; take one out"
-    many = (settings.sealing_keys, settings.peppers, settings.signing_keys)
-    keys = [key for keys in (*many, {"": settings.naming_key}) for key in keys.values() if key]
+    many = (settings.sealing_keys, settings.peppers, settings.naming_keys, settings.signing_keys)
+    keys = [key for keys in many for key in keys.values()]
     if len(set(keys)) != len(keys):
         yield (
-            "IVRGUARD_SEALING_KEYS, IVRGUARD_PEPPERS, IVRGUARD_NAMING_KEY, IVRGUARD_SIGNING_KEYS: two of the "
+            "IVRGUARD_SEALING_KEYS, IVRGUARD_PEPPERS, IVRGUARD_NAMING_KEYS, IVRGUARD_SIGNING_KEYS: two of the "
             "keys are the same; make one for each use: openssl rand -base64 32"
         )
 

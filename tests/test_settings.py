@@ -30,7 +30,7 @@ GOOD = {
     "IVRGUARD_TWILIO_TOKENS": f"{ACCOUNT}={TOKEN},{NEXT};{SUBACCOUNT}={OTHER}",
     "IVRGUARD_SEALING_KEYS": f"k2={KEY['k2']};k1={KEY['k1']}",
     "IVRGUARD_PEPPERS": f"p1={KEY['p1']}",
-    "IVRGUARD_NAMING_KEY": KEY["n1"],
+    "IVRGUARD_NAMING_KEYS": f"n1={KEY['n1']}",
     "IVRGUARD_SIGNING_KEYS": f"s1={KEY['s1']}",
     "PATH": "/usr/bin",
     "HOME": "/nowhere",
@@ -93,7 +93,7 @@ def test_what_is_not_set_has_its_default():
         "upstream_token": None,
         "sealing_keys": {"k2": KEY_BYTES["k2"], "k1": KEY_BYTES["k1"]},
         "peppers": {"p1": KEY_BYTES["p1"]},
-        "naming_key": KEY_BYTES["n1"],
+        "naming_keys": {"n1": KEY_BYTES["n1"]},
         "signing_keys": {"s1": KEY_BYTES["s1"]},
     }
     assert found.store_path == Path("var/ivrguard.db")
@@ -178,24 +178,53 @@ def test_the_usual_file_may_be_missing_and_a_chosen_one_may_not(tmp_path, monkey
 def test_a_secret_may_come_from_a_file_that_the_environment_names(tmp_path):
     """As containers mount them: a line end at the end does not count, and entries may stand in lines."""
     (tmp_path / "tokens").write_text(f"{ACCOUNT}={TOKEN}\n{SUBACCOUNT}={OTHER}\n")
-    (tmp_path / "naming").write_text(KEY["n1"] + "\n")
+    (tmp_path / "naming").write_text(f"n1={KEY['n1']}\n")
     (tmp_path / "token").write_text("an upstream token of the IVR\n")
     environ = {key: text for key, text in GOOD.items() if "TOKENS" not in key and "NAMING" not in key} | {
         "IVRGUARD_TWILIO_TOKENS_FILE": str(tmp_path / "tokens"),
-        "IVRGUARD_NAMING_KEY_FILE": str(tmp_path / "naming"),
+        "IVRGUARD_NAMING_KEYS_FILE": str(tmp_path / "naming"),
         "IVRGUARD_UPSTREAM_TOKEN_FILE": str(tmp_path / "token"),
     }
     found = load(environ, None)
 
     assert found.twilio_tokens == {ACCOUNT: (TOKEN,), SUBACCOUNT: (OTHER,)}
-    assert found.naming_key == KEY_BYTES["n1"]
+    assert found.naming_keys == {"n1": KEY_BYTES["n1"]}
     assert found.upstream_token == "an upstream token of the IVR"
 
 
-@pytest.mark.parametrize("text", [KEY["n1"], f"n1={KEY['n1']}", f"  {KEY['n1']}\n"])
-def test_the_naming_key_is_one_key_with_or_without_an_id(text):
-    """It does not rotate, so the id says nothing; whoever writes all keys alike may."""
-    assert load(GOOD | {"IVRGUARD_NAMING_KEY": text}, None).naming_key == KEY_BYTES["n1"]
+def test_a_secret_of_kubernetes_is_read_through_its_links(tmp_path):
+    """
+    A mounted secret is a link to a link to a folder of the day, swapped as a whole when the secret changes
+    (https://kubernetes.io/docs/concepts/configuration/secret/). What is there at the start counts.
+    """
+    for day, text in (
+        ("..2026_11_26", f"p1={KEY['p1']}"),
+        ("..2026_11_27", f"p2={KEY['k1']};p1={KEY['p1']}\n"),
+    ):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "peppers").write_text(text)
+    (tmp_path / "..data").symlink_to("..2026_11_26")
+    (tmp_path / "peppers").symlink_to("..data/peppers")
+    environ = {
+        key: text for key, text in GOOD.items() if key not in {"IVRGUARD_PEPPERS", "IVRGUARD_SEALING_KEYS"}
+    }
+    environ |= {
+        "IVRGUARD_PEPPERS_FILE": str(tmp_path / "peppers"),
+        "IVRGUARD_SEALING_KEYS": f"k2={KEY['k2']}",
+    }
+    assert list(load(environ, None).peppers) == ["p1"]
+
+    (tmp_path / "..next").symlink_to("..2026_11_27")
+    (tmp_path / "..next").rename(tmp_path / "..data")
+    assert list(load(environ, None).peppers) == ["p2", "p1"]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "  \n\n"])
+def test_what_an_editor_puts_at_the_end_of_a_file_is_no_part_of_the_secret(tmp_path, end):
+    """`echo`, a Docker secret made by hand, a file saved on Windows, with a mark of its encoding in front."""
+    (tmp_path / "token").write_bytes(f"\ufeffan upstream token{end}".encode())
+    environ = GOOD | {"IVRGUARD_UPSTREAM_TOKEN_FILE": str(tmp_path / "token")}
+    assert load(environ, None).upstream_token == "an upstream token"
 
 
 @pytest.mark.parametrize("separator", [";", ",", " ", "\n", "; \n"])
@@ -291,8 +320,7 @@ def test_all_faults_are_told_at_once_with_their_places(file):
         ("IVRGUARD_SEALING_KEYS", "k1=not_base64_!", "entry 1 is not base64"),
         ("IVRGUARD_SEALING_KEYS", "k1=ä", "entry 1 is not base64"),
         ("IVRGUARD_PEPPERS", "p1=c2hvcnQ=", "entry 1 has 5 bytes instead of 32"),
-        ("IVRGUARD_NAMING_KEY", "c2hvcnQ=", "the key has 5 bytes instead of 32"),
-        ("IVRGUARD_NAMING_KEY", "n1=!", "the key is not base64"),
+        ("IVRGUARD_NAMING_KEYS", KEY["n1"], "entry 1 is not <id>=<base64>"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_value(name, text, expected):
@@ -310,7 +338,7 @@ def test_two_senders_are_one_too_many():
     assert only(environ).startswith("IVRGUARD_SMS_FROM: IVRGUARD_SMS_MESSAGING_SERVICE_SID is set too")
 
 
-@pytest.mark.parametrize("name", ["IVRGUARD_PEPPERS", "IVRGUARD_SIGNING_KEYS", "IVRGUARD_NAMING_KEY"])
+@pytest.mark.parametrize("name", ["IVRGUARD_PEPPERS", "IVRGUARD_SIGNING_KEYS", "IVRGUARD_NAMING_KEYS"])
 def test_one_key_for_two_uses_is_none(name):
     """What is made for one purpose could be passed off as another's."""
     assert "two of the keys are the same" in only(GOOD | {name: f"x={KEY['k1']}"})
@@ -351,12 +379,12 @@ def test_files_of_secrets_that_cannot_be_read(tmp_path):
     environ |= {
         "IVRGUARD_PEPPERS_FILE": KEY["p1"],
         "IVRGUARD_SIGNING_KEYS_FILE": str(tmp_path / "empty"),
-        "IVRGUARD_NAMING_KEY_FILE": str(tmp_path),
+        "IVRGUARD_NAMING_KEYS_FILE": str(tmp_path),
         "IVRGUARD_PUBLIC_URL_FILE": "x",
     }
 
     assert lines(environ) == [
-        "IVRGUARD_NAMING_KEY_FILE: IVRGUARD_NAMING_KEY is set too; take one of them out",
+        "IVRGUARD_NAMING_KEYS_FILE: IVRGUARD_NAMING_KEYS is set too; take one of them out",
         "IVRGUARD_PEPPERS_FILE: the file that it names cannot be read: No such file or directory",
         "IVRGUARD_PUBLIC_URL_FILE: unknown variable; did you mean 'IVRGUARD_PUBLIC_URL'?",
         "IVRGUARD_SIGNING_KEYS_FILE: the file that it names is empty",
@@ -440,7 +468,7 @@ def test_secrets_are_what_is_marked_as_such():
     """A new secret must be declared as one."""
     assert set(SECRETS) == {
         *("twilio_tokens", "twilio_shared_keys", "upstream_token"),
-        *("sealing_keys", "peppers", "naming_key", "signing_keys"),
+        *("sealing_keys", "peppers", "naming_keys", "signing_keys"),
     }
 
 

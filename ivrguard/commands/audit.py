@@ -19,6 +19,7 @@ from ivrguard.commands.shell import (
     out,
 )
 from ivrguard.core import audit as chain
+from ivrguard.keyring import Keyring
 from ivrguard.ports import Store
 from ivrguard.settings import Settings
 
@@ -65,18 +66,27 @@ def audit_show(
     name = account_of(account) if account else ""
 
     async def work(store: Store, configured: Settings) -> None:
-        ref = keyring_of(configured).pseudonym("account", name) if name else ""
+        refs = names_of(keyring_of(configured), name) if name else frozenset()
         last, _ = await store.head()
-        seq = (0 if call or ref else max(0, last - limit)) if after is None else after
+        seq = (0 if call or refs else max(0, last - limit)) if after is None else after
         shown = 0
         while shown < limit and (page := await store.entries(after=seq, limit=ENTRIES_PER_PAGE)):
             seq = page[-1].seq
-            wanted = [one for one in page if call in ("", one.entry.call) and ref in ("", one.entry.account)]
+            wanted = [
+                one
+                for one in page
+                if call in ("", one.entry.call) and (not refs or one.entry.account in refs)
+            ]
             for linked in wanted[: limit - shown]:
                 out.print(written(linked))
             shown += len(wanted)
 
     in_store(config, work, settings.KEYS if name else NO_KEYS)
+
+
+def names_of(ring: Keyring, account: str) -> frozenset[str]:
+    """What an account may be called in the record: a name under each naming key."""
+    return frozenset(ring.with_naming(key_id).pseudonym("account", account) for key_id in ring.named)
 
 
 def written(linked: chain.Linked) -> str:

@@ -92,7 +92,7 @@ def keyring_of(configured: Settings) -> Keyring:
     return Keyring(
         sealing=configured.sealing_keys,
         peppers=configured.peppers,
-        naming_key=configured.naming_key,
+        naming=configured.naming_keys,
         signing=configured.signing_keys,
     )
 

@@ -123,6 +123,7 @@ class Call:
     `to_prefix`: a keyed hash of the number that codes go to, and its country's prefix. `heard`: the questions that he
     knows by now. `paused`: the recordings that the guard has paused, or was about to, and has not let go on yet.
     `notes`: what the attestation says against the number.
+    `naming`: the id of the naming key that it began with; "" for the current one.
     """
 
     sid: str
@@ -163,6 +164,7 @@ class Call:
     heard: tuple[str, ...] = ()
     paused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    naming: str = ""
 
 
 @dataclass(frozen=True, slots=True)

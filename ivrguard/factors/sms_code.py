@@ -2,7 +2,8 @@
 A code of our own by message: something held, the phone whose number is on file.
 
 1. **Nothing to store, nothing to steal.** The digits are derived from the challenge with a key that never leaves
-   its holder (`ports.Keys.derive`). The same challenge has the same code: a message sent again says the same.
+   its holder (`ports.Keys.derive`). The same challenge has the same code: a message sent again says the same, and
+   so does one sent after a new naming key came, for the challenge names its key.
 2. **Bound.** Every field of the challenge goes into the code: account, call, intent, time. A code asked for to
    hear a balance does not wire money (OWASP ASVS 5.0, 6.6.2).
 3. **Even.** The code is the remainder of 256 bits, so no code of 10 digits or fewer is likelier than another by more
@@ -45,7 +46,8 @@ class SmsCodeJudge:
                 challenge.valid_s,
             ]
         )
-        number = int.from_bytes(self._keys.derive("sms_code", fields))
+        keys = self._keys.with_naming(challenge.naming)
+        number = int.from_bytes(keys.derive("sms_code", fields))
         return f"{number % 10**challenge.digits:0{challenge.digits}}"
 
     async def judge(

@@ -143,6 +143,7 @@ class Guard:
             logger.error("no_flow", hint="no flow has this number or name: see `numbers` in the flow files")
             return Answer(words(flows.first(), "not_in_service"), "not_in_service")
         call = stored if stored is not None else self._new_call(hook, mounted)
+        hook = hook.of(call)
         if hook.delivery.child or hook.delivery.account_sid != call.account_sid:
             logger.error("not_the_callers_leg", reason="child" if hook.delivery.child else "account")
             return Answer(words(mounted, "refused"), "not_the_callers_leg")
@@ -199,6 +200,7 @@ class Guard:
             dialled=delivery.dialled,
             attested=delivery.attested,
             notes=delivery.notes,
+            naming=self.world.keys.named[0],
             began_ms=self.world.clock(),
         )
 
@@ -210,8 +212,8 @@ class Guard:
             leg = await self.world.store.read(books.leg_key(leg_id))
             if leg is None or delivery.parent_call_sid != leg.call or leg.redeemed_ms is not None:
                 return Answer(neutral(), "stale")
-            code = await self._whispered_code(leg_id)
             call = await self.world.store.read(books.call_key(leg.call))
+            code = await self._whispered_code(call, leg_id) if call is not None else None
             mounted = self.world.flows.of(call) if call is not None else None
         except Fault as fault:
             return Answer(twiml.response(), told(fault))
@@ -223,10 +225,11 @@ class Guard:
         own = [twiml.redirect(url) for number, url in leg.whispers if only or number == delivery.to][:1]
         return Answer(twiml.response(*told_twice, *own), "whisper")
 
-    async def _whispered_code(self, leg_id: str) -> str | None:
+    async def _whispered_code(self, call: Call, leg_id: str) -> str | None:
+        keys = self.world.keys.with_naming(call.naming)
         for nth in range(books.CODES_TRIED_MAX):
-            code = books.code_of(self.world.keys, leg_id, nth)
-            name = books.alias_key(self.world.keys, code)
+            code = books.code_of(keys, leg_id, nth)
+            name = books.alias_key(keys, code)
             assert name is not None
             alias = await self.world.store.read(name)
             if alias is not None and alias.leg == leg_id:

@@ -113,9 +113,18 @@ def account_keys(flow: Flow, call: Call) -> Iterator[Key[object]]:
 def leg_keys(keys: Keys, call: Call, leg: str) -> Iterator[Key[object]]:
     """Every name that a leg minted in this turn may take."""
     yield leg_key(leg)
-    names = [token_of(keys, leg), call.sid, *(code_of(keys, leg, nth) for nth in range(CODES_TRIED_MAX))]
-    for name in names:
+    for name in (token_of(keys, leg), call.sid):
         found = alias_key(keys, name)
+        assert found is not None
+        yield found
+    for nth in range(CODES_TRIED_MAX):
+        yield from _code_keys(keys, code_of(keys, leg, nth))
+
+
+def _code_keys(keys: Keys, code: str) -> Iterator[Key[Alias]]:
+    """A code under each naming key: whichever key files it, it is the same digits on an agent's phone."""
+    for key_id in keys.named:
+        found = alias_key(keys.with_naming(key_id), code)
         assert found is not None
         yield found
 
@@ -197,9 +206,9 @@ def free_code(keys: Keys, leg: Leg, values: Values, now_ms: int) -> str | None:
     """The first code of this leg that no other live leg has."""
     for nth in range(CODES_TRIED_MAX):
         code = code_of(keys, leg.id, nth)
-        found = alias_key(keys, code)
-        assert found is not None
-        taken = values.get(found)
-        if not isinstance(taken, Alias) or taken.leg == leg.id or taken.expires_ms <= now_ms:
+        others = (values.get(name) for name in _code_keys(keys, code))
+        if not any(
+            isinstance(taken, Alias) and taken.leg != leg.id and taken.expires_ms > now_ms for taken in others
+        ):
             return code
     return None

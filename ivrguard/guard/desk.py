@@ -86,8 +86,7 @@ async def desk_of(world: World, secret: str) -> Desk | None:
 
 async def redeem(world: World, desk: Desk, presented: str, call_sid: str | None) -> Receipt | None:
     """Spend what was presented (a token, a whisper code, or the CallSid of a call in a plain queue)."""
-    name = books.alias_key(world.keys, presented)
-    alias = await world.store.read(name) if name is not None else None
+    alias = await _alias(world, presented)
     leg = await world.store.read(books.leg_key(alias.leg)) if alias is not None else None
     call = await world.store.read(books.call_key(leg.call)) if leg is not None else None
     mounted = world.flows.of(call) if call is not None else None
@@ -95,6 +94,16 @@ async def redeem(world: World, desk: Desk, presented: str, call_sid: str | None)
     if isinstance(outcome, handoff.Refused) or call is None or mounted is None:
         return None
     return _receipt(world, outcome.leg, call, mounted, desk)
+
+
+async def _alias(world: World, presented: str) -> handoff.Alias | None:
+    """What was presented, filed under the naming key of its call: whichever that is."""
+    names = (books.alias_key(world.keys.with_naming(key), presented) for key in world.keys.named)
+    for name in dict.fromkeys(names):
+        alias = await world.store.read(name) if name is not None else None
+        if alias is not None:
+            return alias
+    return None
 
 
 async def _amend(

@@ -73,7 +73,9 @@ async def _verified(world: World, sent: calls.Sent | None, digits: str) -> Verdi
 def challenge_of(flow: Flow, call: Call, sent: calls.Sent) -> Challenge:
     """What a code of our own is made from."""
     digits = flow.factors[sent.factor].digits
-    return Challenge(sent.id, call.account, call.sid, sent.intent, digits, sent.at_ms, sent.valid_s)
+    return Challenge(
+        sent.id, call.account, call.sid, sent.intent, digits, sent.at_ms, sent.valid_s, call.naming
+    )
 
 
 async def send_code(world: World, flow: Flow, call: Call, sent: calls.Sent) -> None:
@@ -153,4 +155,6 @@ def to_of(world: World, account: Account | None, name: str) -> tuple[str, str]:
     """
     credential = account.credential(Kind.SMS_CODE) if account else None
     number = credential.number if credential else ""
-    return world.keys.pseudonym("number", number or name), country_prefix(number) if number else "none"
+    # The oldest naming key's: a new one must not begin the count of the codes that went to a number anew.
+    keys = world.keys.with_naming(world.keys.named[-1])
+    return keys.pseudonym("number", number or name), country_prefix(number) if number else "none"

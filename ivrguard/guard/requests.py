@@ -7,11 +7,12 @@ becomes a request of its own, as Twilio would make it; what is held up is kept w
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode, urlsplit
 
+from ivrguard.core.call import Call
 from ivrguard.ports import Reply, Request
 from ivrguard.telephony.delivery import Delivery
 from ivrguard.telephony.links import Inward, Kind, Links, Refused, resolve
@@ -39,7 +40,8 @@ class Hook:
     One webhook of a caller's leg: authenticated, well shaped, not yet looked up.
 
     `target`: path and query as received. `nonce`: which of the guard's own questions it answers; None when it
-    asks something of the IVR.
+    asks something of the IVR. `fingerprint`: under the current naming key; `older_fingerprints`: under each of the
+    others, by its id.
     """
 
     delivery: Delivery
@@ -50,6 +52,11 @@ class Hook:
     fingerprint: str
     nonce: str | None = None
     content_type: str = FORM
+    older_fingerprints: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, call: Call) -> "Hook":
+        """The same, with the fingerprint under the naming key that the call began with."""
+        return replace(self, fingerprint=self.older_fingerprints.get(call.naming, self.fingerprint))
 
 
 @contextmanager

@@ -85,6 +85,7 @@ class Webhook:
         new: bool,
     ) -> None:
         self._world = world
+        self._keys_of_call = world.keys.with_naming(call.naming)
         self._background = background
         self._hook = hook
         self._mounted = mounted
@@ -186,7 +187,7 @@ class Webhook:
         name = account.id if account else claimed
         numbers = await self._world.store.read(books.trust_key(name)) or ()
         trusted = lockout.trusts(numbers, caller.value, self._world.clock())
-        ref = self._world.keys.pseudonym("account", name)
+        ref = self._keys_of_call.pseudonym("account", name)
         to, prefix = proving.to_of(self._world, account, name)
         found = calls.Found(name, account is not None, ref, every, trusted, to=to, to_prefix=prefix)
         if account is None:
@@ -269,7 +270,7 @@ class Webhook:
             and pending.what is calls.What.TRANSFER
             and not isinstance(event, calls.Arrived)
         ):
-            keys.extend(books.leg_keys(self._world.keys, self._call, event.nonce))
+            keys.extend(books.leg_keys(self._keys_of_call, self._call, event.nonce))
         return keys
 
     def _change(
@@ -278,7 +279,7 @@ class Webhook:
         call = step.call
         puts = list(books.puts_of(self._flow, call, before, step.books, now))
         if isinstance(step.move, calls.Transfer):
-            minted = books.leg_puts(self._world.keys, step.move.leg, values, now)
+            minted = books.leg_puts(self._keys_of_call, step.move.leg, values, now)
             if minted is None:
                 raise Fault("every whisper code drawn for this transfer is taken; the caller may try again")
             puts.extend(minted)
@@ -347,7 +348,7 @@ class Webhook:
         """The transfer goes on, with its token; the next protected one in the rest waits its turn."""
         base, body = json.loads(self._unseal(held, "rest"))
         read = document.read(body.encode(), "text/xml", base)
-        self._carry = document.Carry(0, books.token_of(self._world.keys, leg), self._url(f"whisper/{leg}"))
+        self._carry = document.Carry(0, books.token_of(self._keys_of_call, leg), self._url(f"whisper/{leg}"))
         return calls.Replied(self._cut(read, 1)), read
 
     def _cut(self, read: document.Document, first: int) -> calls.Cut | None:

@@ -61,7 +61,7 @@ def new_keyring() -> Keyring:
     def key() -> bytes:
         return secrets.token_bytes(KEY_BYTES)
 
-    return Keyring(sealing={"k1": key()}, peppers={"p1": key()}, naming_key=key(), signing={"s1": key()})
+    return Keyring(sealing={"k1": key()}, peppers={"p1": key()}, naming={"n1": key()}, signing={"s1": key()})
 
 
 @dataclass(frozen=True, slots=True)

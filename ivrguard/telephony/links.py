@@ -8,7 +8,8 @@ is exactly what the IVR meant.
    `/.ivrguard/at/<host>/`. An origin that nobody listed is refused, never passed through.
 2. One control parameter, `_ivrguard=<kind><g|p>.<turn>.<mac>`, says what the URL is for, which
    method the IVR expects and which turn of the call wrote it. The MAC (HMAC-SHA-256 cut to 128
-   bits) covers all of these and the URL, so nothing can be swapped. A URL without the parameter
+   bits) covers all of these and the URL, so nothing can be swapped. Links are written with one key and
+   taken with older ones too, so that no call dies in the minutes around a rotation. A URL without the parameter
    is gated like the first request of a call.
 3. The IVR's own query arrives byte for byte, wherever the control parameter stands in it. Only
    characters that may not stand in a URL at all (blanks, non-ASCII letters) are percent-encoded.
@@ -164,6 +165,13 @@ class _Unsigned(NamedTuple):
     fragment: str
 
 
+class _Blocks(NamedTuple):
+    """A key of MACs, ready to be used."""
+
+    inner: "hashlib._Hash"
+    outer: "hashlib._Hash"
+
+
 class _Map(NamedTuple):
     """The settings, worked out once. Keys are (scheme, host, port), (host, port) and labels."""
 
@@ -186,26 +194,25 @@ class Links:
     `public_url` is the guard's own public origin, with a path prefix if it has one. `upstream` is
     the IVR's first document, absolute; its origin is mirrored. `also` lists other origins its
     documents may point to (`https://media.example`), and hosts for sockets (`wss://iva.example`).
-    `mac_key` is secret, at least 32 bytes. Raises ValueError for settings that cannot work.
+    `mac_key` is secret, at least 32 bytes, and so are `older_keys`, with which links are still taken. Raises
+    ValueError for settings that cannot work.
     """
 
     public_url: str
     upstream: str
     also: Sequence[str]
     mac_key: bytes = field(repr=False)
+    older_keys: Sequence[bytes] = field(default=(), repr=False)
     _map: _Map = field(init=False, repr=False, compare=False)
-    _inner: "hashlib._Hash" = field(init=False, repr=False, compare=False)
-    _outer: "hashlib._Hash" = field(init=False, repr=False, compare=False)
+    _blocks: tuple[_Blocks, ...] = field(init=False, repr=False, compare=False)
     _unsigned: Callable[[str], _Unsigned] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if len(self.mac_key) < MAC_KEY_BYTES_MIN:
+        keys = (self.mac_key, *self.older_keys)
+        if any(len(key) < MAC_KEY_BYTES_MIN for key in keys):
             raise ValueError(f"the link key must have at least {MAC_KEY_BYTES_MIN} bytes")
         object.__setattr__(self, "_map", _worked_out(self.public_url, self.upstream, self.also))
-        key = self.mac_key if len(self.mac_key) <= 64 else hashlib.sha256(self.mac_key).digest()
-        for name, pad in (("_inner", 0x36), ("_outer", 0x5C)):  # RFC 2104: the two key blocks
-            block = bytes(byte ^ pad for byte in key.ljust(64, b"\0"))
-            object.__setattr__(self, name, hashlib.sha256(block))
+        object.__setattr__(self, "_blocks", tuple(map(_key_blocks, keys)))
         object.__setattr__(self, "_unsigned", lru_cache(_URLS_KEPT_MAX)(self._prepared))
 
     def outward(self, url: str, *, kind: Kind, method: str, turn: int) -> str:
@@ -219,7 +226,7 @@ class Links:
         """
         start, signed, fragment = self._unsigned(url)
         use = kind + _METHODS[method]
-        written = f"{start}{use}.{turn}.{self._mac(use, turn, signed)}{fragment}"
+        written = f"{start}{use}.{turn}.{_mac(self._blocks[0], use, turn, signed)}{fragment}"
         if len(written) > URL_CHARS_MAX:
             raise Refused("link.length")
         return written
@@ -249,7 +256,7 @@ class Links:
             return Inward(url, name, Kind.T, None, None)
         use, turn, mac = control
         signed = f"{site.origin}\n{_BODY_HASH.sub('', here.signed)}"
-        if not hmac.compare_digest(self._mac(use, turn, signed), mac):
+        if not any(hmac.compare_digest(_mac(key, use, turn, signed), mac) for key in self._blocks):
             raise Refused("link.mac")
         return Inward(url, name, Kind(use[0]), _METHOD_NAMES[use[1]], turn)
 
@@ -271,12 +278,6 @@ class Links:
         except Refused:
             return False
         return (parts.scheme, parts.host) in self._map.sockets
-
-    def _mac(self, use: str, turn: int, signed: str) -> str:
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(f"{_MAC_LABEL}\n{use}.{turn}\n{signed}".encode())
-        outer.update(inner.digest())
-        return urlsafe_b64encode(outer.digest()[:MAC_BYTES])[:_MAC_CHARS].decode()
 
     def _prepared(self, url: str) -> _Unsigned:
         """Return a link but for its use, turn and MAC, which differ from call to call."""
@@ -331,6 +332,20 @@ class Links:
         if site is None:
             raise Refused("link.origin", _presentable(elsewhere[1]))
         return site, elsewhere[2] or "/"
+
+
+def _key_blocks(key: bytes) -> _Blocks:
+    """The two key blocks of RFC 2104, hashed once."""
+    key = key if len(key) <= 64 else hashlib.sha256(key).digest()
+    inner, outer = (bytes(byte ^ pad for byte in key.ljust(64, b"\0")) for pad in (0x36, 0x5C))
+    return _Blocks(hashlib.sha256(inner), hashlib.sha256(outer))
+
+
+def _mac(key: _Blocks, use: str, turn: int, signed: str) -> str:
+    inner, outer = key.inner.copy(), key.outer.copy()
+    inner.update(f"{_MAC_LABEL}\n{use}.{turn}\n{signed}".encode())
+    outer.update(inner.digest())
+    return urlsafe_b64encode(outer.digest()[:MAC_BYTES])[:_MAC_CHARS].decode()
 
 
 def _worked_out(public_url: str, upstream: str, also: Sequence[str]) -> _Map:

@@ -112,8 +112,9 @@ class Parts:
 
 def mount(flow: Flow, parts: Parts) -> Mounted:
     """A flow with its links and its zone. Raises `ValueError` for an unusable URL, `KeyError` for an unknown zone."""
-    key = parts.keyring.derive("links", "mac")
-    links = Links(parts.public_url, flow.upstream.url, flow.upstream.also, key)
+    ring = parts.keyring
+    key, *older = (ring.with_naming(key_id).derive("links", "mac") for key_id in ring.named)
+    links = Links(parts.public_url, flow.upstream.url, flow.upstream.also, key, older)
     return Mounted(flow, links, ZoneInfo(flow.timezone))
 
 

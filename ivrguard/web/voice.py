@@ -64,6 +64,11 @@ def answer(body: bytes) -> web.Response:
     return web.Response(body=body, headers=TWIML_HEADERS)
 
 
+def fingerprint(delivered: bytes, key: bytes) -> str:
+    """A delivery's name in its call: 96 bits, keyed."""
+    return urlsafe_b64encode(hashlib.blake2b(delivered, digest_size=12, key=key).digest()).decode()
+
+
 class Voice:
     """Handlers of the provider's webhooks."""
 
@@ -83,7 +88,11 @@ class Voice:
         self._accounts = accounts
         self._chance = chance
         # Keyed: fingerprints are kept, and whoever copies the store must not try out which digits make one.
-        self._fingerprint_key = guard.world.keys.derive("fingerprint", "webhook")
+        keys = guard.world.keys
+        current, *older = (
+            (key_id, keys.with_naming(key_id).derive("fingerprint", "webhook")) for key_id in keys.named
+        )
+        self._fingerprint_key, self._older_keys = current[1], dict(older)
         self._flying = 0
 
     def routes(self) -> list[web.RouteDef]:
@@ -270,16 +279,16 @@ class Voice:
     def _hook(self, signed: Signed, nonce: str | None) -> Hook:
         request = signed.request
         delivered = request.raw_path.encode() + b"\0" + signed.body
-        digest = hashlib.blake2b(delivered, digest_size=12, key=self._fingerprint_key).digest()
         return Hook(
             delivery=self._read(signed),
             method=request.method,
             target=request.raw_path,
             body=signed.body,
             headers=carried(request.headers.items()),
-            fingerprint=urlsafe_b64encode(digest).decode(),
+            fingerprint=fingerprint(delivered, self._fingerprint_key),
             nonce=nonce,
             content_type=request.headers.get(hdrs.CONTENT_TYPE, FORM),
+            older_fingerprints={each: fingerprint(delivered, key) for each, key in self._older_keys.items()},
         )
 
     def _counted(self, done: Answer) -> web.Response:

@@ -75,6 +75,18 @@ def test_show_finds_a_call_and_an_account(store, monkeypatch, asked):
     assert ACCOUNT not in "".join(every)
 
 
+def test_show_finds_an_account_under_the_names_of_every_naming_key(store, asked):
+    """After a rotation its old entries are found as before; with the new key alone, none is."""
+    new = "n2=" + "A" * 43 + "="
+    before = entries(asked(store.env, "audit", "show", "--account", ACCOUNT))
+    both = {**store.env, "IVRGUARD_NAMING_KEYS": f"{new};{store.env['IVRGUARD_NAMING_KEYS']}"}
+    assert entries(asked(both, "audit", "show", "--account", ACCOUNT)) == before
+    assert asked(both, "accounts", "disable", ACCOUNT).code == 0
+    assert len(entries(asked(both, "audit", "show", "--account", ACCOUNT))) == len(before) + 1
+    alone = {**store.env, "IVRGUARD_NAMING_KEYS": new}
+    assert len(entries(asked(alone, "audit", "show", "--account", ACCOUNT))) == 1
+
+
 def test_an_entry_is_one_line_whatever_is_in_it():
     """A reason with a line or a colour of its own could pretend to be another entry."""
     entry = Entry(

@@ -26,7 +26,7 @@ PIN = Credential(Kind.PIN, "$argon2id$…", "p1")
 PHONE = Credential(Kind.SMS_CODE, number=HOME)
 OWNER = Account("ACME4711", (HOME, WORK), (PIN, PHONE), language="en-GB")
 KEYS = Keyring(
-    sealing={"k1": b"k" * 32}, peppers={"p1": b"p" * 32}, naming_key=b"n" * 32, signing={"s1": b"s" * 32}
+    sealing={"k1": b"k" * 32}, peppers={"p1": b"p" * 32}, naming={"n1": b"n" * 32}, signing={"s1": b"s" * 32}
 )
 
 

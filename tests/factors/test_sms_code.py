@@ -19,7 +19,10 @@ ASKED = Challenge("c0ffee", "ACME4711", "CA" + "0" * 32, "wire", digits=6, issue
 
 def judge(naming_key: bytes = b"n" * 32) -> SmsCodeJudge:
     keys = Keyring(
-        sealing={"k1": b"k" * 32}, peppers={"p1": b"p" * 32}, naming_key=naming_key, signing={"s1": b"s" * 32}
+        sealing={"k1": b"k" * 32},
+        peppers={"p1": b"p" * 32},
+        naming={"n1": naming_key},
+        signing={"s1": b"s" * 32},
     )
     return SmsCodeJudge(keys)
 
@@ -41,6 +44,26 @@ async def test_the_code_sent_is_right() -> None:
     """The digits made are the digits judged right, and the same again when the message is sent again."""
     assert await JUDGE.judge(PHONE, JUDGE.code(ASKED), ASKED, NOW_MS + 30_000) == Right()
     assert judge().code(ASKED) == JUDGE.code(ASKED)
+
+
+async def test_a_code_outlives_its_naming_key_for_ten_minutes_and_no_other_is_good() -> None:
+    """
+    A code sent before a rotation is right after it, and says the same when it is sent again; one asked for afterwards
+    comes from the new key. Never are two codes right for one challenge: that would be twice the chance.
+    """
+    of_old = replace(ASKED, naming="n1")
+    rotated = Keyring(
+        sealing={"k1": b"k" * 32},
+        peppers={"p1": b"p" * 32},
+        naming={"n2": b"m" * 32, "n1": b"n" * 32},
+        signing={"s1": b"s" * 32},
+    )
+    after, gone = SmsCodeJudge(rotated), judge(b"m" * 32)
+    assert JUDGE.code(of_old) == after.code(of_old)
+    assert await after.judge(PHONE, JUDGE.code(of_old), of_old, NOW_MS) == Right()
+    assert await after.judge(PHONE, after.code(replace(ASKED, naming="n2")), of_old, NOW_MS) == Wrong()
+    assert await after.judge(PHONE, JUDGE.code(of_old), replace(ASKED, naming="n2"), NOW_MS) == Wrong()
+    assert await gone.judge(PHONE, JUDGE.code(of_old), of_old, NOW_MS) == Wrong()
 
 
 @pytest.mark.parametrize("digits", ["", "12345", "1234567", "abcdef", "١٢٣٤٥٦"])

@@ -21,7 +21,7 @@ def keys(**sealing: bytes) -> Keyring:
     return Keyring(
         sealing=sealing or {"k1": b"k" * 32},
         peppers={"p1": b"p" * 32},
-        naming_key=b"n" * 32,
+        naming={"n1": b"n" * 32},
         signing={"s1": b"s" * 32},
     )
 

@@ -389,8 +389,19 @@ def keys() -> Keyring:
     return Keyring(
         sealing={"k1": next(made)},
         peppers={"p1": next(made)},
-        naming_key=next(made),
+        naming={"n1": next(made)},
         signing={"s1": next(made)},
+    )
+
+
+@pytest.fixture(scope="session")
+def rotated(keys: Keyring) -> Keyring:
+    """The same keys, with a new naming key before the one that calls began with."""
+    return Keyring(
+        sealing=keys._sealing,
+        peppers=keys.peppers,
+        naming={"n2": b"2" * 32, **keys._naming_keys},
+        signing={"s1": b"\4" * 32},
     )
 
 

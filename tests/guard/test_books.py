@@ -251,6 +251,17 @@ def test_a_leg_without_a_free_code_is_not_filed(keys: Keyring):
     assert books.leg_puts(keys, leg, taken, NOW) is None
 
 
+def test_a_code_is_taken_whichever_naming_key_filed_it(rotated: Keyring):
+    """An agent types digits: two live transfers must not have the same ones, though their calls began under two keys."""
+    leg, old = leg_of("whisper"), rotated.with_naming("n1")
+    code = books.code_of(rotated, leg.id, 0)
+    of_other = books.alias_key(old, code)
+    assert of_other in set(books.leg_keys(rotated, call_of(), leg.id))
+    free = books.free_code(rotated, leg, {of_other: Alias("other", NOW + 1)}, NOW)
+    assert free == books.code_of(rotated, leg.id, 1)
+    assert books.free_code(rotated, leg, {of_other: Alias(leg.id, NOW + 1)}, NOW) == code
+
+
 def test_every_key_has_its_own_kind():
     """Two kinds never share a name."""
     made = [

@@ -138,6 +138,17 @@ async def test_a_token_gets_a_receipt_once(centre: Centre, keys: Keyring, how: s
     assert receipt.jwt not in repr(receipt)
 
 
+@pytest.mark.parametrize("how", TRANSFERS)
+async def test_what_an_agent_was_handed_outlives_a_rotation(centre: Centre, rotated: Keyring, how: str):
+    """The caller waits in the queue while the naming key changes: what his agent holds is good, once."""
+    line = await with_agent(centre, how)
+    ann, token = await desk_at(centre), await presented(centre, line, how)
+    guard = centre.node("rotated", keys=rotated)
+
+    assert await guard.redeem(ann, token, line.sid) is not None
+    assert await guard.redeem(ann, token, line.sid) is None
+
+
 async def test_the_agent_sees_what_speaks_against_the_number(centre: Centre):
     """A call that was forwarded through a gateway: for his eyes, and for the record; nothing proved is taken away."""
     forwarded = ("StirVerstat", "TN-Validation-Passed-C-Diverted")

@@ -340,7 +340,7 @@ async def test_a_sealing_key_that_was_taken_away_too_early(
     await line.dial()
     await line.press(f"{ACCOUNT}#")
     other = Keyring(
-        sealing={"k9": b"9" * 32}, peppers=keys.peppers, naming_key=b"n" * 32, signing={"s9": b"s" * 32}
+        sealing={"k9": b"9" * 32}, peppers=keys.peppers, naming={"n1": b"n" * 32}, signing={"s9": b"s" * 32}
     )
     centre.nodes.clear()
     centre.node(keys=other)
@@ -475,6 +475,28 @@ async def test_the_agent_hears_the_code_before_the_two_are_joined(centre: Centre
 
     assert agent.verbs == ["Say", "Say"]
     assert agent.said.count(" ".join(code)) == 2
+
+
+async def test_a_whisper_says_the_code_of_before_a_rotation(centre: Centre, rotated: Keyring):
+    """The agent's phone rings while the naming key changes: the code that is filed is the one he hears."""
+    line, agent, url = await with_phone(centre)
+    code = books.code_of(centre.keys, (await centre.stored(line)).legs[-1], 0)
+    centre.node("rotated", keys=rotated)
+
+    await whispered(centre, agent, url, "rotated")
+
+    assert " ".join(code) in agent.said
+
+
+async def test_a_whisper_of_a_call_that_is_gone_says_nothing(centre: Centre):
+    """Its leg is kept a little longer than it: nobody is there to be joined."""
+    line, agent, url = await with_phone(centre)
+    key = books.call_key(line.sid)
+    await centre.store.store.amend([key], lambda _: Change(None, (Put(key, None),)))
+
+    await whispered(centre, agent, url)
+
+    assert (agent.outcome, agent.verbs) == ("stale", [])
 
 
 async def test_a_whisper_says_the_code_that_was_free(centre: Centre, monkeypatch: pytest.MonkeyPatch):

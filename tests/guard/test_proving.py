@@ -15,6 +15,7 @@ from ivrguard.core.lookup import Lookup, NumberFacts, Unknown
 from ivrguard.core.rules import Demand
 from ivrguard.directory.local import LocalDirectory
 from ivrguard.factors.pin import PinJudge
+from ivrguard.guard import proving
 from ivrguard.ports import Right, Verdict, Wrong
 
 ACCOUNT = "123456789"
@@ -381,6 +382,13 @@ async def test_a_directory_that_cannot_change_pins(centre, logged):
 
     assert "cannot take your call" in line.said
     assert any("pin_change" in str(one.get("detail")) for one in logged)
+
+
+async def test_the_count_of_codes_to_a_number_outlives_a_rotation(centre, keys, rotated):
+    """A new naming key is no new number: the count goes on under the name that it has."""
+    account = await LocalDirectory(centre.store.store, keys).find(ACCOUNT)
+    before, after = centre.world(), centre.world(keys=rotated)
+    assert proving.to_of(before, account, ACCOUNT) == proving.to_of(after, account, ACCOUNT)
 
 
 # ── a PIN hashed anew ────────────────────────────────────────────────────────────────────────────────────

@@ -57,7 +57,7 @@ class Day:
             "the provider's auth token": AUTH_TOKEN,
         }
         ring = built.rig.keyring
-        keys = [*ring._sealing.values(), *ring.peppers.values(), ring._naming_key]
+        keys = [*ring._sealing.values(), *ring.peppers.values(), *ring._naming_keys.values()]
         self.secrets |= {f"key {number}": key for number, key in enumerate(keys)}
         seed = next(iter(ring._signing.values())).as_dict(private=True)["d"]
         self.secrets["the signing key"] = base64.urlsafe_b64decode(seed + "==")

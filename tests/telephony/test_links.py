@@ -88,6 +88,18 @@ def test_the_mac_is_hmac_sha256_over_use_turn_origin_and_url():
         assert f"{GUARD}/menu?a=1&_ivrguard=wg.12.{mac}" == link
 
 
+def test_links_of_older_keys_are_taken_and_new_ones_are_of_the_first():
+    """What stands in the document of a call under way is good after a rotation, for as long as the key is listed."""
+    old, new = b"o" * 32, b"n" * 32
+    before = out(f"{IVR}/menu?a=1", Links(GUARD, f"{IVR}/voice", [], old))
+    rotated = Links(GUARD, f"{IVR}/voice", [], new, [KEY, old])
+    alone = Links(GUARD, f"{IVR}/voice", [], new)
+    assert rotated.inward(target_of(before)).url == f"{IVR}/menu?a=1"
+    assert out(f"{IVR}/menu?a=1", rotated) == out(f"{IVR}/menu?a=1", alone) != before
+    assert alone.inward_or_none(target_of(before)) is None
+    assert repr(old) not in repr(rotated)
+
+
 def test_no_secret_is_shown():
     """Neither the key nor a query of the IVR's is in a repr."""
     shown = repr(LINKS) + repr(LINKS.inward("/menu?card=4111"))

@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +17,17 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from ivrguard import flowfile
 from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import StoreFault
 from ivrguard.core.flow import Upstream
 from ivrguard.flowfile import LoadedAll
-from ivrguard.keyring import new_material
-from ivrguard.phone.rig import ACCOUNT_SID, AUTH_TOKEN, PUBLIC_URL, new_keyring
-from ivrguard.ports import Change, Key, Put
+from ivrguard.keyring import Keyring, new_material
+from ivrguard.phone import bank
+from ivrguard.phone.exchange import Line
+from ivrguard.phone.heard import Queued
+from ivrguard.phone.rig import ACCOUNT_SID, AUTH_TOKEN, PUBLIC_URL, Rig, new_keyring, rig
+from ivrguard.ports import Account, Change, Credential, Key, Put
 from ivrguard.stores import sqlite
 from ivrguard.stores.memory import MemoryStore
 from ivrguard.telephony.signature import sign
@@ -29,6 +35,7 @@ from ivrguard.web import app
 from ivrguard.web.app import ListenFault, Parts, Server, mount, serve, wall_clock_ms
 
 NOW_MS = 1_800_000_000_000
+OWNER, PIN = "+15551230001", "24681357"
 
 
 @pytest.fixture
@@ -114,6 +121,66 @@ def test_other_parts_take_the_place_of_ours(parts):
     assert theirs.world.judges[Kind.PIN] is given["pin_judge"]
     assert [getattr(theirs.world, name) for name in names] == [given[name] for name in names]
     assert (type(theirs.directory), type(theirs.pins)) == (type(ours.directory), type(ours.pins))
+
+
+# ── a naming key that rotates ────────────────────────────────────────────────────────────────────────────
+
+
+async def wiring(centre: Rig) -> Line:
+    """A caller who has given his PIN, asked for the wire, and has a code on his phone."""
+    await centre.enrol(Account("123456789", (OWNER,), (Credential(Kind.SMS_CODE, number=OWNER),)), pin=PIN)
+    line = centre.call(OWNER, attested=True)
+    await line.until_input()
+    for keys in ("123456789#", PIN, "3"):
+        await line.press(keys)
+    return line
+
+
+@asynccontextmanager
+async def rotated(naming: Mapping[str, bytes]) -> AsyncIterator[tuple[Rig, Rig, Line]]:
+    """A call in the middle of a wire; its server, and the one with these keys that takes over."""
+    keys = {"sealing": {"k1": b"k" * 32}, "peppers": {"p1": b"p" * 32}, "signing": {"s1": b"s" * 32}}
+    store, flow = MemoryStore(), flowfile.load(Path(__file__).parents[2] / "flows" / "bank.yaml").flow
+    old = Keyring(**keys, naming={"n1": b"1" * 32})
+    async with rig(flow, bank.app, store=store, keyring=old) as before:
+        line = await wiring(before)
+        extra = {"messenger": before.server.world.messenger}
+        new = Keyring(**keys, naming=naming)
+        async with rig(
+            flow, before.ivr_url, store=store, clock=before.clock, keyring=new, extra=extra
+        ) as after:
+            before.exchange.account.routes[PUBLIC_URL] = after.guard_url
+            yield before, after, line
+
+
+async def test_a_call_goes_on_over_a_rotation_of_the_naming_key():
+    """
+    A webhook that comes again is answered as before; the code on the caller's phone is right; the IVR's links lead
+    on; his agent's token is worth a receipt. The next call is of the new key.
+    """
+    async with rotated({"n2": b"2" * 32, "n1": b"1" * 32}) as (before, after, line):
+        answered = line.requests[-1].answer
+        again = await line.repeat()
+        assert (again.status, again.body) == (answered.status, answered.body)
+        for keys in (before.carrier.code_for(OWNER), "50#", "1", "0", PIN):
+            await line.press(keys)
+        assert isinstance(line.waiting, Queued)
+        desk = await after.desk("ann", "*")
+        token = str(line.waiting.attributes["ivrguard_token"])
+        status, _ = await after.redeem(desk, token, line.call_sid)
+        assert status == 201
+        other = after.call(OWNER)
+        await other.until_input()
+        calls = {one.value.sid: one.value.naming for one in await after.store.list("call")}
+        assert calls == {line.call_sid: "n1", other.call_sid: "n2"}
+
+
+async def test_a_naming_key_that_is_taken_away_at_once_ends_the_codes_under_way():
+    """So the test above would see it: with the new key alone the code is no good."""
+    async with rotated({"n2": b"2" * 32}) as (before, after, line):
+        await line.press(before.carrier.code_for(OWNER))
+        events = [one.entry.event for one in await after.store.entries()]
+        assert events.count("authn_login_success") == 1
 
 
 # ── start and stop ───────────────────────────────────────────────────────────────────────────────────────
