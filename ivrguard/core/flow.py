@@ -137,7 +137,8 @@ Sensitive = str | Target
 @dataclass(frozen=True, slots=True)
 class Flow:
     """
-    One flow, whole and frozen. `version` is a hash of the content of its files: calls keep theirs.
+    One flow, whole and frozen. `version` is a hash of the content of its files: calls keep theirs. `files`: what it was
+    read from, as text: its own file under "", that of each language under its tag.
 
     `numbers`: dialled numbers, `sip:`/`client:` addresses or "*". `language`, `voice`, `prompts` and `audio` are its
     own catalogue, `languages` the others. `tries`: answers not accepted in one question before the call is refused.
@@ -167,6 +168,7 @@ class Flow:
     ceiling: float | None = None
     pin_change: PinChange | None = None
     recording: Recording = Recording.IGNORE
+    files: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def kinds(self) -> Mapping[str, Kind]:
         """The kind of each factor, by name."""

@@ -6,14 +6,15 @@ The laws of this package:
 1. A flow with a fault does not exist (`flow` is None): what runs stays. All faults are told at once, with file, line
    and column, and none that only follows from another one.
 2. Nothing here raises, whatever the bytes are: what cannot be read is a fault.
-3. A flow's version is a hash of every file that was read for it.
+3. A flow's version is a hash of every file that was read for it, and the flow carries their text: whoever has the text
+   has the flow (`restored`).
 
 forms.py: what may stand where. tree.py: YAML with places. flow.py: the keys of a flow. prompts.py: what is said.
 schema.py: the JSON Schema of all that. What a flow means, and what is wrong with it, is core/check.py's.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from ivrguard.flowfile.flow import read_flow
 from ivrguard.flowfile.forms import SIZE_BYTES_MAX
 from ivrguard.flowfile.tree import Claim, Fault, Reader, unreadable
 
-__all__ = ["Claim", "Fault", "Loaded", "LoadedAll", "load", "load_all", "read"]
+__all__ = ["Claim", "Fault", "Loaded", "LoadedAll", "load", "load_all", "read", "restored"]
 
 VERSION_CHARS = 16
 
@@ -103,11 +104,29 @@ def read(file: str, data: bytes, prompts: Callable[[str], bytes]) -> Loaded:
     if reader.faults:
         _add_findings(reader, flow, errors_only=True)
     else:
-        flow = replace(flow, version=_version(data, *said))
+        tags = (flow.language, *(other.language for other in flow.languages))
+        files = {"": data, **dict(zip(tags, said, strict=True))}
+        texts = {tag: text.decode() for tag, text in files.items()}
+        flow = replace(flow, version=_version(data, *said), files=texts)
         _add_findings(reader, flow, errors_only=False)
     faults = tuple(sorted(dict.fromkeys(reader.faults)))
     doubts = tuple(sorted(dict.fromkeys(reader.doubts)))
     return Loaded(None if faults else flow, faults, doubts, tuple(reader.claims))
+
+
+def restored(files: Mapping[str, str]) -> Flow | None:
+    """
+    The flow that was read from these files (`Flow.files`), in its very version.
+
+    None if it has a fault by now: what an earlier release of ivrguard let pass need not pass this one.
+    """
+
+    def prompts(language: str) -> bytes:
+        if language not in files:
+            raise FileNotFoundError(language)
+        return files[language].encode()
+
+    return read("restored", files.get("", "").encode(), prompts).flow
 
 
 def _version(*files: bytes) -> str:

@@ -138,7 +138,8 @@ class Guard:
     async def _once(self, hook: Hook) -> Answer:
         flows = self.world.flows
         stored = await self.world.store.read(books.call_key(hook.delivery.call_sid))
-        mounted = flows.of(stored) if stored is not None else flows.dialled(hook.delivery.dialled)
+        dialled = flows.dialled(hook.delivery.dialled)
+        mounted = await self.world.flow_of(stored) if stored is not None else dialled
         if mounted is None:
             logger.error("no_flow", hint="no flow has this number or name: see `numbers` in the flow files")
             return Answer(words(flows.first(), "not_in_service"), "not_in_service")
@@ -214,7 +215,7 @@ class Guard:
                 return Answer(neutral(), "stale")
             call = await self.world.store.read(books.call_key(leg.call))
             code = await self._whispered_code(call, leg_id) if call is not None else None
-            mounted = self.world.flows.of(call) if call is not None else None
+            mounted = await self.world.flow_of(call) if call is not None else None
         except Fault as fault:
             return Answer(twiml.response(), told(fault))
         if mounted is None or code is None:
@@ -241,10 +242,10 @@ class Guard:
         try:
             stored = await self.world.store.read(books.call_key(hook.delivery.call_sid))
             if stored is not None:
-                return Answer(words(self.world.flows.of(stored), "refused"), "not_the_callees_leg")
+                return Answer(words(await self.world.flow_of(stored), "refused"), "not_the_callees_leg")
             parent = hook.delivery.parent_call_sid
             call = await self.world.store.read(books.call_key(parent)) if parent is not None else None
-            mounted = self.world.flows.of(call) if call is not None else None
+            mounted = await self.world.flow_of(call) if call is not None else None
             inward = mounted.links.inward_or_none(hook.target) if mounted is not None else None
             if call is not None and mounted is not None and inward is not None and inward.kind is Kind.W:
                 return await self._pass_on(hook, mounted, call, inward)

@@ -36,6 +36,11 @@ def call_key(sid: str) -> Key[Call]:
     return Key("call", sid)
 
 
+def flow_key(name: str, version: str) -> Key[dict[str, str]]:
+    """The files that a version of a flow was read from (`core.flow.Flow.files`)."""
+    return Key("flow", f"{name}/{version}")
+
+
 def ledger_key(name: str) -> Key[lockout.Ledger]:
     """A ledger by the id that core gives it."""
     return Key("ledger", name)

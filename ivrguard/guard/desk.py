@@ -89,7 +89,7 @@ async def redeem(world: World, desk: Desk, presented: str, call_sid: str | None)
     alias = await _alias(world, presented)
     leg = await world.store.read(books.leg_key(alias.leg)) if alias is not None else None
     call = await world.store.read(books.call_key(leg.call)) if leg is not None else None
-    mounted = world.flows.of(call) if call is not None else None
+    mounted = await world.flow_of(call) if call is not None else None
     outcome = await _amend(world, desk, leg, call, mounted, call_sid)
     if isinstance(outcome, handoff.Refused) or call is None or mounted is None:
         return None

@@ -1,14 +1,16 @@
 """What the guard works with: the ports, the flows in force, a clock and chance, handed in once."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
+from ivrguard import flowfile, log
 from ivrguard.core.assurance import Kind
 from ivrguard.core.call import Call
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
-from ivrguard.guard.books import CALL_KEPT_S
+from ivrguard.guard.books import CALL_KEPT_S, flow_key
 from ivrguard.ports import (
     Codes,
     Directory,
@@ -28,8 +30,14 @@ from ivrguard.telephony.links import Links
 VERSIONS_KEPT_MAX = 32
 """Of one flow, versions that calls may hold besides the one in force: an editor that saves every minute is no leak."""
 
+GONE_HINT = (
+    "the call goes on with the version in force: the one that it began with is neither here nor in the store"
+)
+
 _Version = tuple[str, str]
 """A flow's name, and the hash of what it was read from."""
+
+logger = log.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +57,8 @@ class Flows:
     2. A version that was replaced is kept for the calls that began with it for `CALL_KEPT_S`, a day: no call lasts
        longer (https://www.twilio.com/en-us/blog/introducing-configurable-call-limits-for-programmable-voice). But
        of one name at most `VERSIONS_KEPT_MAX`; of more, those that were replaced first go.
-    3. A call whose version is not here goes on with the flow of that name as it is now: more versions came than
-       are kept, or it began before a restart, or on another node.
+    3. A version that is not here, as the call began before a restart or on another node, may be in the store
+       (`World.flow_of`), and is kept from then on like one that was replaced.
     """
 
     def __init__(self, mounted: tuple[Mounted, ...]) -> None:
@@ -69,12 +77,25 @@ class Flows:
             for version in self._by_version  # those kept already come first, and keep their time
             if version not in came and (at_ms := self._replaced_ms.get(version, now_ms)) > oldest_ms
         }
+        self._keep(kept)
+        self._put_in_force(mounted)
+
+    def recall(self, one: Mounted, now_ms: int) -> None:
+        """Keep a version that a call holds and that is not here."""
+        version = (one.flow.name, one.flow.version)
+        if version in self._by_version:  # another webhook was faster
+            return
+        self._by_version[version] = one
+        self._keep({**self._replaced_ms, version: now_ms})
+        self._put_in_force(self._in_force)
+
+    def _keep(self, kept: dict[_Version, int]) -> None:
+        """Of the versions that are not in force, keep these; of one name only so many, those that came last."""
         for name in {name for name, _ in kept}:
             for version in [each for each in kept if each[0] == name][:-VERSIONS_KEPT_MAX]:
                 del kept[version]
         self._replaced_ms = kept
         self._by_version = {version: self._by_version[version] for version in kept}
-        self._put_in_force(mounted)
 
     def _put_in_force(self, mounted: tuple[Mounted, ...]) -> None:
         self._in_force = mounted
@@ -86,9 +107,13 @@ class Flows:
         """The flow of a dialled number, or the one for "*"."""
         return self._by_number.get(number) or self._by_number.get("*")
 
-    def of(self, call: Call) -> Mounted | None:
-        """The version that this call began with; where that is not kept, the flow of that name, or None."""
-        return self._by_version.get((call.flow, call.version)) or self._by_name.get(call.flow)
+    def kept(self, call: Call) -> Mounted | None:
+        """The version that this call began with, if it is here."""
+        return self._by_version.get((call.flow, call.version))
+
+    def named(self, name: str) -> Mounted | None:
+        """The flow of that name that is in force."""
+        return self._by_name.get(name)
 
     def all(self) -> tuple[Mounted, ...]:
         """Every version that a call may hold: in force, or kept."""
@@ -109,7 +134,9 @@ class World:
     Everything outside that the guard uses.
 
     `issuer`: the public URL without a slash at its end. `node`: this process. `clock`: ms since the epoch.
-    `chance`: n random bytes. What is None is not set up: a flow that needs it finds its factor undeliverable.
+    `chance`: n random bytes. `mount`: for a flow that comes from the store; see `Mounted`; raises `ValueError` or
+    `KeyError` for one that does not go with the settings. What is None is not set up: a flow that needs it finds its
+    factor undeliverable.
     """
 
     store: Store
@@ -129,6 +156,34 @@ class World:
     recordings: Recordings | None = None
     pins: Pins | None = None
     renewals: Renewals | None = None
+    mount: Callable[[Flow], Mounted] | None = None
+
+    async def flow_of(self, call: Call) -> Mounted | None:
+        """
+        The version that this call began with: from here, or from the store.
+
+        Where it is gone (kept too long ago, or refused by this release), the flow of that name as it is now; None if
+        there is none. Raises `core.errors.StoreFault` when the store cannot say.
+        """
+        found = self.flows.kept(call) or await self._recalled(call)
+        if found is None:
+            logger.warning("flow_version_gone", flow=call.flow, version=call.version, hint=GONE_HINT)
+            return self.flows.named(call.flow)
+        return found
+
+    async def _recalled(self, call: Call) -> Mounted | None:
+        files = await self.store.read(flow_key(call.flow, call.version))
+        if files is None or self.mount is None:
+            return None
+        flow = await asyncio.to_thread(flowfile.restored, files)  # other webhooks do not wait for a parser
+        if flow is None or flow.version != call.version:
+            return None
+        try:
+            mounted = self.mount(flow)
+        except (ValueError, KeyError):  # the settings have changed since
+            return None
+        self.flows.recall(mounted, self.clock())
+        return mounted
 
     def nonce(self) -> str:
         """128 bits for a question, a leg or a receipt: 32 hex digits, nothing that a URL would escape."""

@@ -35,6 +35,7 @@ TYPES: Mapping[str, Any] = {
     "alias": Alias,  # what a presented token names
     "call": Call,
     "desk": Desk,  # by the digest of its key
+    "flow": dict[str, str],  # the files that a version was read from
     "ledger": Ledger,
     "leg": Leg,
     "sends": tuple[int, ...],  # when codes were sent, in ms: to an account, a number, a country

@@ -138,6 +138,7 @@ class Server:
         codes = SmsCodeJudge(parts.keyring)
         self._upstream = Upstream(self._token_for)
         self.directory = LocalDirectory(parts.store, parts.keyring)
+        mounting = partial(mount, parts=parts)
         self.world = World(
             store=parts.store,
             directory=parts.directory or self.directory,
@@ -160,6 +161,7 @@ class Server:
             recordings=parts.recordings,
             pins=parts.pins,
             renewals=self.directory if parts.directory is None else None,
+            mount=mounting,
         )
         self.guard = Guard(self.world)
         self.metrics.flows_read(
@@ -167,7 +169,6 @@ class Server:
         )
         self.reloader = None
         if parts.reload is not None:
-            mounting = partial(mount, parts=parts)
             self.reloader = Reloader(parts.reload, mounting, self.world, self.metrics, watched=parts.watched)
         self._runners: list[web.AppRunner] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -267,9 +268,11 @@ class Server:
         return int(runner.addresses[0][1])
 
     async def _sweep(self) -> None:
-        """Delete what has expired, a bounded number at a time, for as long as the server runs."""
+        """Keep what is in force and delete what has expired, a bounded number at a time, while the server runs."""
         while True:
             try:
+                if self.reloader is not None:
+                    await self.reloader.renew()
                 while (swept := await self.world.store.sweep(self._parts.clock(), limit=SWEEP_LIMIT)) > 0:
                     self.metrics.swept.inc(swept)
             except Fault as fault:

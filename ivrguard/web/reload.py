@@ -10,8 +10,11 @@ Flows that are changed while calls are under way.
    whether with the process, as a new flow, or as another version) or ended (`flow_withdrawn`). If the store cannot
    take them, nothing changes, and the next look tries again. OWASP's vocabulary has no event for rules that come
    into force (`sys_*` is about a process, `authz_change` about one user's rights), so these names are our own.
-3. Files are read on another thread, one reading at a time: a webhook does not wait for a parser.
-4. Watching is looking, every `LOOK_EVERY_S`, at names, times, sizes and inodes. Links are followed, so that the swap
+3. In the same act its files go into the store, where they stay for as long as any process has the version in force, and
+   a day longer: calls keep what they began with through a restart, and on whichever node answers them
+   (guard/world.py, `World.flow_of`).
+4. Files are read on another thread, one reading at a time: a webhook does not wait for a parser.
+5. Watching is looking, every `LOOK_EVERY_S`, at names, times, sizes and inodes. Links are followed, so that the swap
    of a Kubernetes ConfigMap shows, and an editor's rename. Two looks in a row must see the same before anything is
    read: whoever is writing gets to the end. What is read half written all the same is refused by rule 1, or read
    again by the next look.
@@ -20,6 +23,7 @@ Which calls get which version is guard/world.py's affair: `Flows`.
 """
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,11 +34,19 @@ from ivrguard.core.audit import Entry
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
 from ivrguard.guard import Mounted, World
-from ivrguard.ports import Change
+from ivrguard.guard.books import CALL_KEPT_S, flow_key
+from ivrguard.ports import Change, Put
 from ivrguard.web.ops import Metrics
 
 LOOK_EVERY_S = 1.0
 FAULTS_LOGGED_MAX = 20
+
+RENEW_EVERY_S = 3_600
+KEPT_S = CALL_KEPT_S + 2 * RENEW_EVERY_S
+"""How long a version's files stay in the store after a process said last that it is in force."""
+
+KEPT_BYTES_MAX = 1_000_000
+"""As JSON: what a store takes. A flow that is larger, with all its prompts, is not kept beyond the process."""
 
 logger = log.get()
 
@@ -129,15 +141,21 @@ class Reloader:
         """What was there when files were last read; None: read at the next chance."""
         self._before: Seen | None = None
         """What the look before this one saw."""
+        self._kept_ms = 0
+        """When the store was told last which versions are in force."""
         self.note: str | None = None
         """What an operator should know of the flows on disk."""
 
     async def begin(self) -> None:
-        """Record what this process begins with. Raises `StoreFault` when that cannot be done."""
+        """Record what this process begins with, and keep it. Raises `StoreFault` when that cannot be done."""
+        now, in_force = self._world.clock(), self._world.flows.in_force()
+        await self._record(in_force, tuple(self._activated(one, now, "started") for one in in_force), now)
+
+    async def renew(self) -> None:
+        """Keep what is in force for longer, if it is time to. Raises `StoreFault` when that cannot be done."""
         now = self._world.clock()
-        await self._record(
-            tuple(self._activated(one, now, "started") for one in self._world.flows.in_force())
-        )
+        if not 0 <= now - self._kept_ms < RENEW_EVERY_S * 1000:
+            await self._record(self._world.flows.in_force(), (), now)
 
     async def run(self) -> None:
         """For as long as the server runs: read what has changed, and at once when somebody asks for it."""
@@ -190,7 +208,7 @@ class Reloader:
         entries = tuple(self._differences(mounted, now))
         if not entries:
             return Outcome(Ending.UNCHANGED)
-        await self._record(entries)
+        await self._record(mounted, entries, now)
         self._world.flows.replace(mounted, now)
         for entry in entries:
             named = dict(entry.detail)
@@ -229,8 +247,17 @@ class Reloader:
         )
         return Entry(now_ms, "flow_activated", reason=reason, detail=detail)
 
-    async def _record(self, entries: tuple[Entry, ...]) -> None:
-        await self._world.store.amend((), lambda _: Change(None, (), entries))
+    async def _record(self, mounted: tuple[Mounted, ...], entries: tuple[Entry, ...], now_ms: int) -> None:
+        """One act: what began and ended, and the files of what is in force from now on."""
+        puts = []
+        for flow in (one.flow for one in mounted):
+            if len(json.dumps(dict(flow.files), ensure_ascii=False).encode()) > KEPT_BYTES_MAX:
+                logger.warning("flow_not_kept", flow=flow.name, hint=f"it has over {KEPT_BYTES_MAX} bytes")
+                continue
+            puts.append(Put(flow_key(flow.name, flow.version), dict(flow.files), now_ms + KEPT_S * 1000))
+        keys = [put.key for put in puts]
+        await self._world.store.amend(keys, lambda _: Change(None, tuple(puts), entries))
+        self._kept_ms = now_ms
 
     def _tell(self, outcome: Outcome) -> None:
         """The log, the metrics and `/readyz`."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ivrguard.flowfile import load_all, read
+from ivrguard.flowfile import load_all, read, restored
 
 BANK = (Path(__file__).parents[2] / "flows/bank.yaml").read_text()
 
@@ -25,6 +25,34 @@ def test_a_version_is_what_both_files_say(files):
     assert re.fullmatch("[0-9a-f]{16}", first)
     assert first == same
     assert len({first, other, said}) == 3
+
+
+def test_a_flow_carries_what_it_was_read_from(files):
+    """Whoever has its text has the flow, in its very version: every file, to the letter, in every language."""
+    other = files.words.replace(b"Goodbye", "Adiós, señor".encode())
+    text = files.small_text + 'languages: [{language: es-US, key: "2"}]\r\n# añil\n'
+    flow = files.reading(text, es_US=other).flow
+    assert flow.files == {"": text, "en-US": files.words.decode(), "es-US": other.decode()}
+
+    again = restored(flow.files)
+
+    assert (again, again.files) == (flow, flow.files)
+    assert again.catalogue("es-US").prompts != again.prompts
+
+
+@pytest.mark.parametrize("lost", ["", "en-US", "es-US"])
+def test_without_one_of_its_files_there_is_no_flow(files, lost):
+    """Or with one of them changed: another version, or none."""
+    text = files.small_text + 'languages: [{language: es-US, key: "2"}]\n'
+    flow = files.reading(text).flow
+    assert restored({tag: said for tag, said in flow.files.items() if tag != lost}) is None
+    changed = restored({**flow.files, lost: flow.files[lost] + "\n# x\n"})
+    assert changed.version != flow.version
+
+
+def test_what_is_shown_of_a_flow_is_not_its_files(files):
+    """A log line with a flow in it would be a book."""
+    assert "numbers: [" not in repr(files.reading(files.small_text).flow)
 
 
 def test_a_fault_prints_as_compilers_print_it(files):

@@ -277,7 +277,7 @@ async def test_a_call_swept_meanwhile_has_no_tokens(centre: Centre):
         await centre.store.read(books.leg_key((await centre.stored(line)).legs[-1])),
     )
     world = centre.world()
-    mounted = world.flows.of(call)
+    mounted = world.flows.kept(call)
     await centre.store.sweep(centre.clock() + 3 * 24 * 3600 * 1000)
 
     outcome = await desk._amend(world, ann, leg, call, mounted, None)

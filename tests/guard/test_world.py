@@ -1,5 +1,6 @@
 """The flows in force: by dialled number, by version, by name."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,11 +15,18 @@ from ivrguard.core.caller import ANONYMOUS
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
 from ivrguard.guard import Flows, Mounted
-from ivrguard.guard.books import CALL_KEPT_S
+from ivrguard.guard.books import CALL_KEPT_S, flow_key
 from ivrguard.guard.world import VERSIONS_KEPT_MAX
+from ivrguard.ports import Change, Put
+from ivrguard.stores.memory import MemoryStore
 from ivrguard.telephony.links import Links
 
 Centre = Any
+
+
+def of(flows: Flows, name: str, version: str) -> Mounted | None:
+    """What this process has for a call, without asking the store."""
+    return flows.kept(call_of(name, version)) or flows.named(name)
 
 
 def call_of(name: str, version: str) -> Call:
@@ -45,10 +53,10 @@ def test_a_call_keeps_the_version_it_began_with(centre: Centre, flow: Flow):
 
     both, after = Flows((old, new)), Flows((new,))
 
-    assert both.of(call_of("bank", "1")) is old
-    assert both.of(call_of("bank", "2")) is new
-    assert after.of(call_of("bank", "1")) is new
-    assert after.of(call_of("shop", "1")) is None
+    assert of(both, "bank", "1") is old
+    assert of(both, "bank", "2") is new
+    assert of(after, "bank", "1") is new
+    assert of(after, "shop", "1") is None
 
 
 NOW_MS = 1_800_000_000_000
@@ -71,19 +79,19 @@ def test_a_set_comes_into_force_as_a_whole(version_of):
 
     assert (flows.dialled("+18005550155"), flows.dialled("+18005550100")) == (moved, None)
     assert (flows.in_force(), flows.first()) == ((moved,), moved)
-    assert [flows.of(call_of(*one)) for one in (("bank", "1"), ("shop", "1"), ("bank", "2"))] == [
+    assert [of(flows, *one) for one in (("bank", "1"), ("shop", "1"), ("bank", "2"))] == [
         bank,
         shop,
         moved,
     ]
-    assert flows.of(call_of("shop", "0")) is None
+    assert of(flows, "shop", "0") is None
     assert flows.all() == (bank, shop, moved)
 
     flows.replace((), NOW_MS)
 
     assert (flows.in_force(), flows.first(), flows.dialled("+18005550155")) == ((), None, None)
-    assert flows.of(call_of("bank", "2")) is moved
-    assert flows.of(call_of("bank", "3")) is None
+    assert of(flows, "bank", "2") is moved
+    assert of(flows, "bank", "3") is None
 
 
 def test_a_version_is_kept_as_long_as_a_call_may_last(version_of):
@@ -92,11 +100,11 @@ def test_a_version_is_kept_as_long_as_a_call_may_last(version_of):
     flows = Flows((versions[0],))
     flows.replace((versions[1],), NOW_MS)
     flows.replace((versions[2],), NOW_MS + DAY_MS - 1)
-    assert [flows.of(call_of("bank", str(number))) for number in range(3)] == versions[:3]
+    assert [of(flows, "bank", str(number)) for number in range(3)] == versions[:3]
 
     flows.replace((versions[3],), NOW_MS + DAY_MS)
 
-    found = [flows.of(call_of("bank", str(number))) for number in range(4)]
+    found = [of(flows, "bank", str(number)) for number in range(4)]
     assert found == [versions[3], *versions[1:]]
     assert len(flows.all()) == 3
 
@@ -108,9 +116,9 @@ def test_what_comes_back_into_force_is_not_replaced_any_more(version_of):
     for mounted, after_ms in ((other, 0), (one, 1_000), (other, DAY_MS)):
         flows.replace((mounted,), NOW_MS + after_ms)
     flows.replace((other,), NOW_MS + 2 * DAY_MS - 1)
-    assert flows.of(call_of("bank", "1")) is one
+    assert of(flows, "bank", "1") is one
     flows.replace((other,), NOW_MS + 2 * DAY_MS)
-    assert flows.of(call_of("bank", "1")) is other
+    assert of(flows, "bank", "1") is other
 
 
 def test_of_a_name_only_so_many_are_kept(version_of):
@@ -123,8 +131,8 @@ def test_of_a_name_only_so_many_are_kept(version_of):
     kept = sorted(int(one.flow.version) for one in flows.all() if one.flow.name == "bank")
 
     assert kept == list(range(1, VERSIONS_KEPT_MAX + 2))
-    assert flows.of(call_of("bank", "0")) is flows.first()
-    assert flows.of(call_of("shop", "1")) is shop
+    assert of(flows, "bank", "0") is flows.first()
+    assert of(flows, "shop", "1") is shop
 
 
 @given(
@@ -148,7 +156,107 @@ def test_whatever_comes_and_goes_a_call_of_the_last_day_finds_its_version(flow, 
         in_force = versions
         expected = in_force | {version for version, at in last_ms.items() if now_ms - at < DAY_MS}
         assert {one.flow.version for one in flows.all()} == expected
-        assert all(flows.of(call_of("bank", version)) is made[version] for version in expected)
+        assert all(of(flows, "bank", version) is made[version] for version in expected)
+
+
+# ── from the store ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def keeping(centre: Centre, flow: Flow):
+    """A world whose process began with nothing, over a store that has the flow's version; and that version."""
+    world = centre.world(flows=(), mount=centre.mounted)
+    key = flow_key(flow.name, flow.version)
+    await world.store.amend([key], lambda _: Change(None, (Put(key, dict(flow.files)),)))
+    return world, call_of(flow.name, flow.version)
+
+
+async def test_a_version_comes_back_from_the_store(keeping, flow: Flow, monkeypatch):
+    """As it was read, and once: then it is here like any that was replaced."""
+    world, call = keeping
+
+    found = await world.flow_of(call)
+
+    assert (found.flow.version, found.flow.rules) == (flow.version, flow.rules)
+    assert world.flows.all() == (found,)
+    monkeypatch.setattr(MemoryStore, "read", None)
+    assert await world.flow_of(call) is found
+    assert (world.flows.first(), world.flows.in_force()) == (None, ())
+
+
+async def test_two_webhooks_that_miss_it_at_once_get_the_same(keeping):
+    """Whoever comes second changes nothing."""
+    world, call = keeping
+    await asyncio.gather(world.flow_of(call), world.flow_of(call))
+    assert len(world.flows.all()) == 1
+
+
+async def test_what_is_recalled_takes_no_new_calls(keeping, centre: Centre, flow: Flow):
+    """The flow of that name and number is the one in force, before and after."""
+    world, call = keeping
+    now = centre.mounted(replace(flow, version="2"))
+    world.flows.replace((now,), NOW_MS)
+
+    found = await world.flow_of(call)
+
+    assert found is not now
+    assert world.flows.dialled("+18005550100") is world.flows.named("bank") is now
+    assert world.flows.in_force() == (now,)
+
+
+def refuses(_: Flow) -> Mounted:
+    raise ValueError("an upstream that the settings rule out")
+
+
+def knows_no_zone(_: Flow) -> Mounted:
+    raise KeyError("Atlantis/Capital")
+
+
+@pytest.mark.parametrize(
+    ("files", "mount"),
+    [
+        (None, None),
+        ({}, None),
+        ({"": "flow: bank\n"}, None),
+        ("another version's", None),
+        ("its own", refuses),
+        ("its own", knows_no_zone),
+        ("its own", "nobody"),
+    ],
+)
+async def test_a_version_that_is_gone_is_told_and_the_flow_of_that_name_serves(
+    centre: Centre, flow: Flow, logged, files, mount
+):
+    """
+    Not in the store; not to be read any more; not what it says it is; not to be had with these settings; or a process
+    that keeps no versions.
+    """
+    made = centre.mounted(replace(flow, version="2"))
+    mount = {None: centre.mounted, "nobody": None}.get(mount, mount)
+    world = centre.world(flows=(made.flow,), mount=mount)
+    call = call_of("bank", flow.version)
+    if files is not None:
+        texts = {"its own": flow.files, "another version's": {**flow.files, "": flow.files[""] + "#\n"}}
+        key, kept = flow_key("bank", flow.version), dict(texts.get(str(files), files))
+        await world.store.amend([key], lambda _: Change(None, (Put(key, kept),)))
+
+    found = await world.flow_of(call)
+
+    assert found is world.flows.named("bank")
+    [told] = logged
+    assert (told["event"], told["flow"], told["version"]) == ("flow_version_gone", "bank", flow.version)
+    assert await world.flow_of(call_of("shop", "1")) is None
+
+
+async def test_of_a_name_only_so_many_are_recalled(centre: Centre, version_of):
+    """Calls of a hundred versions are no leak either: those that were recalled first go."""
+    flows = Flows(())
+    for number in range(VERSIONS_KEPT_MAX + 5):
+        flows.recall(version_of(str(number)), NOW_MS)
+
+    assert len(flows.all()) == VERSIONS_KEPT_MAX
+    assert flows.kept(call_of("bank", "4")) is None
+    assert flows.kept(call_of("bank", "5")) is not None
 
 
 def test_a_nonce_is_128_bits_and_fits_a_url(centre: Centre):

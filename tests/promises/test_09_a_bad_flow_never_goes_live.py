@@ -18,17 +18,18 @@ import pytest
 import structlog
 
 from ivrguard import flowfile, guard
-from ivrguard.core.flow import Flow, Upstream
+from ivrguard.core.flow import Flow
 from ivrguard.factors import pin
-from ivrguard.guard import Flows
+from ivrguard.guard import Flows, World, books
 from ivrguard.keyring import Keyring, new_material
 from ivrguard.phone.bank import Bank
 from ivrguard.phone.exchange import Line
 from ivrguard.phone.heard import Failed, Said
 from ivrguard.phone.rig import ACCOUNT_SID, AUTH_TOKEN, PUBLIC_URL, Rig, listen, new_keyring, rig
-from ivrguard.ports import Account, Store
+from ivrguard.ports import Account, Change, Put, Store
 from ivrguard.stores.memory import MemoryStore
 from ivrguard.stores.sqlite import SqliteStore
+from ivrguard.web import reload
 
 PROMPTS = Path(__file__).parents[2] / "flows" / "prompts"
 FLOW = """\
@@ -216,8 +217,8 @@ async def ended(environ: dict[str, str], *words: str) -> tuple[int | None, str]:
 # ── the promise: calls keep their version ────────────────────────────────────────────────────────────────
 
 
-def versions(tmp_path: Path) -> tuple[Flow, Flow, Flow, Flow]:
-    """The flow, changed in its words, with its factor renamed, and under another name."""
+def versions(tmp_path: Path, ivr_url: str) -> tuple[Flow, Flow, Flow, Flow]:
+    """The flow, changed in its words, with its factor renamed, and under another name: all before this IVR."""
     made = []
     for edits in (
         {},
@@ -231,7 +232,7 @@ def versions(tmp_path: Path) -> tuple[Flow, Flow, Flow, Flow]:
         folder, _ = folder_of(tmp_path)
         for path in (folder / "bank.yaml", folder / "prompts" / "en-US.yaml"):
             text = path.read_text()
-            for old, new in edits.items():
+            for old, new in {**edits, "https://ivr.bank.example/voice": f"{ivr_url}/voice"}.items():
                 text = text.replace(old, new)
             path.write_text(text)
         loaded = flowfile.load_all(folder)
@@ -253,14 +254,17 @@ class Centre:
 
     @asynccontextmanager
     async def serving(self, *flows: Flow) -> AsyncIterator[Rig]:
-        """A server with these flows, until it is restarted."""
-        upstream = Upstream(f"{self.ivr_url}/voice")
-        flows = tuple(replace(flow, upstream=upstream) for flow in flows)
+        """A server that has read these flows, until it is restarted."""
+        extra = {"flows": flows, "reload": lambda: flowfile.LoadedAll(flows)}
         store = await self.open_store()
-        async with rig(
-            flows[-1], self.ivr_url, store=store, keyring=self.keyring, extra={"flows": flows}
-        ) as running:
+        async with rig(flows[-1], self.ivr_url, store=store, keyring=self.keyring, extra=extra) as running:
             yield running
+
+    async def forget(self, *flows: Flow) -> None:
+        """The store has lost these versions, or a new release takes them for faulty."""
+        async with self.serving(*flows) as running:
+            keys = [books.flow_key(flow.name, flow.version) for flow in flows]
+            await running.store.amend(keys, lambda _: Change(None, tuple(Put(key, None) for key in keys)))
 
 
 @asynccontextmanager
@@ -296,24 +300,32 @@ def last(line: Line) -> str:
 
 async def check_calls_keep_their_version(open_store: Callable[[], object], tmp_path: Path) -> None:
     """
-    The server is restarted with a changed file over the same store. Where the old version is loaded as well, the
-    call goes on with it, and new calls begin with the new one; otherwise the call goes on with the flow of that
-    name as it is now, and keeps what it has proved. A flow that is gone, or no longer has what it asked for, ends
-    in words. Nothing is let through on the way.
+    The server is restarted with a changed file over the same store: the call goes on with the version that it began
+    with, and new calls begin with the new one. Where the old version is gone from the store, the call goes on with the
+    flow of that name as it is now, and keeps what it has proved. A flow that is gone, or no longer has what it asked
+    for, ends in words. Nothing is let through on the way.
     """
-    first, second, renamed, other = versions(tmp_path)
     async with centre(open_store) as made:
-        line = await begun(made, first)
-        async with made.serving(first, second) as running:
+        first, second, renamed, other = versions(tmp_path, made.ivr_url)
+        for number, flows in enumerate([(first, second), (second,), (renamed,), (other,)]):
+            line = await begun(made, first, enrol=not number)
+            async with made.serving(*flows) as running:
+                await carry_over(line, running)
+                await line.press(WRONG)
+                assert last(line) == "Your PIN, please.", "kept: not the version it began with"
+                if flows[-1] is second:
+                    young = running.call("+15551230002")
+                    await young.until_input()
+                    await young.press("123456#")
+                    assert last(young) == "Version two wants 8 digits.", "kept: a new call, an old version"
+                await line.press(PIN)
+                assert "For your balance" in last(line), "kept: it does not go on"
+
+        line = await begun(made, first, enrol=False)
+        async with made.serving(first) as running:
             await carry_over(line, running)
-            await line.press(WRONG)
-            assert last(line) == "Your PIN, please.", "kept: not the version it began with"
-            young = running.call("+15551230002")
-            await young.until_input()
-            await young.press("123456#")
-            assert last(young) == "Version two wants 8 digits.", "kept: a new call, an old version"
             await line.press(PIN)
-            assert "For your balance" in last(line), "kept: it does not go on"
+        await made.forget(first)
         async with made.serving(second) as running:
             await carry_over(line, running)
             await line.press("1")
@@ -323,6 +335,7 @@ async def check_calls_keep_their_version(open_store: Callable[[], object], tmp_p
             await line.hang_up()
 
         line = await begun(made, first, enrol=False)
+        await made.forget(first)
         seen = len(made.bank.seen)
         async with made.serving(second) as running:
             await carry_over(line, running)
@@ -338,6 +351,7 @@ async def check_calls_keep_their_version(open_store: Callable[[], object], tmp_p
             (other, "This number is not in service.", "no_flow"),
         ):
             line = await begun(made, first, enrol=False)
+            await made.forget(first)
             seen = len(made.bank.seen)
             with structlog.testing.capture_logs() as lines:
                 async with made.serving(flow) as running:
@@ -389,7 +403,7 @@ async def test_commands_refuse(tmp_path):
 
 
 async def test_calls_keep_their_version(open_store, tmp_path):
-    """Over restarts, with the old version, with the new one alone, and with neither."""
+    """Over restarts: with the old version, without it, and when it is gone."""
     await check_calls_keep_their_version(open_store, tmp_path)
 
 
@@ -472,11 +486,25 @@ async def test_a_process_that_shrugs_is_noticed(tmp_path):
 
 
 def versions_are_forgotten(monkeypatch) -> None:
-    monkeypatch.setattr(Flows, "of", lambda self, call: self._by_name.get(call.flow))
+    async def named(self, call):
+        return self.flows.named(call.flow)
+
+    monkeypatch.setattr(World, "flow_of", named)
+
+
+def the_store_is_not_asked(monkeypatch) -> None:
+    async def none(*_):
+        return None
+
+    monkeypatch.setattr(World, "_recalled", none)
+
+
+def the_store_is_not_told(monkeypatch) -> None:
+    monkeypatch.setattr(reload, "KEPT_BYTES_MAX", 0)
 
 
 def old_calls_are_nobodys(monkeypatch) -> None:
-    monkeypatch.setattr(Flows, "of", lambda self, call: self._by_version.get((call.flow, call.version)))
+    monkeypatch.setattr(Flows, "named", lambda self, name: None)
 
 
 def new_calls_take_any_version(monkeypatch) -> None:
@@ -492,6 +520,8 @@ def what_is_gone_is_a_bug(monkeypatch) -> None:
     ("fault", "says"),
     [
         (versions_are_forgotten, "kept"),
+        (the_store_is_not_asked, "kept"),
+        (the_store_is_not_told, "kept"),
         (new_calls_take_any_version, "kept"),
         (old_calls_are_nobodys, "proofs|named"),
         (what_is_gone_is_a_bug, "gone"),

@@ -1,11 +1,12 @@
 """Flows changed while calls are under way: files on a real disk, a real server, calls over real sockets."""
 
 import asyncio
+import json
 import os
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,15 +14,19 @@ import pytest
 from aiohttp import web
 
 from ivrguard import flowfile
+from ivrguard.core.call import Call
+from ivrguard.core.caller import ANONYMOUS
 from ivrguard.core.errors import StoreFault
 from ivrguard.flowfile import LoadedAll, load_all
+from ivrguard.guard.books import CALL_KEPT_S, flow_key
 from ivrguard.phone.heard import Said
-from ivrguard.phone.rig import ACCOUNT_SID, AUTH_TOKEN, PUBLIC_URL, Rig, listen, new_keyring, rig
+from ivrguard.phone.rig import ACCOUNT_SID, AUTH_TOKEN, PUBLIC_URL, Clock, Rig, listen, new_keyring, rig
 from ivrguard.ports import Account
+from ivrguard.stores import codec
 from ivrguard.stores.memory import MemoryStore
 from ivrguard.web import reload as reloading
 from ivrguard.web.app import Parts, Server
-from ivrguard.web.reload import FAULTS_LOGGED_MAX, Ending, Outcome, look
+from ivrguard.web.reload import FAULTS_LOGGED_MAX, KEPT_BYTES_MAX, KEPT_S, Ending, Outcome, look
 
 FLOWS = Path(__file__).parents[2] / "flows"
 NUMBER, OTHER_NUMBER = "+18005550100", "+18005550155"
@@ -221,6 +226,151 @@ async def test_a_flow_that_went_serves_its_calls_to_the_end(live):
     await line.press("1")
     assert heard(young).startswith(ASKED)
     assert heard(line) == "We open at nine."
+
+
+class Lasting(MemoryStore):
+    """Memory that outlives the server which it is given to."""
+
+    async def close(self) -> None:
+        """Stay open."""
+
+
+@pytest.fixture
+async def restarting(tmp_path, ivr):
+    """A server that is started, stopped and started again over one store, with what is on disk each time."""
+    ivr.documents["/voice"] = '<Gather action="/balance" numDigits="1"><Say>Hello.</Say></Gather>'
+    ivr.documents["/balance"] = "<Say>You have ten dollars.</Say>"
+    async with AsyncExitStack() as stack:
+        url = await listen(ivr.app(AUTH_TOKEN), stack)
+        disk, store, ring, clock = Disk(tmp_path / "flows", url), Lasting(), new_keyring(), Clock()
+
+        @asynccontextmanager
+        async def serving() -> AsyncIterator[Live]:
+            flows = disk.load().flows
+            extra = {"flows": flows, "reload": disk.load, "watched": disk.folder}
+            async with rig(flows[0], url, store=store, keyring=ring, clock=clock, extra=extra) as running:
+                yield Live(disk, running)
+
+        yield disk, serving
+
+
+def carried_over(line, live: Live):
+    """The provider reaches the server that listens now."""
+    line.exchange.account.session = live.rig.session
+    line.exchange.account.routes = {PUBLIC_URL: live.rig.guard_url}
+    return line
+
+
+async def test_a_call_keeps_its_version_through_a_restart(restarting):
+    """A deployment with other words and other rules, in the middle of a question."""
+    disk, serving = restarting
+    async with serving() as live:
+        await live.rig.enrol(Account("123456"), pin=PIN)
+        line = await live.call()
+        await line.press("2")
+        await line.press("123456#")
+        assert heard(line) == "Please enter your 8 digit PIN."
+    disk.words(OLD_PIN, NEW_PIN)
+    disk.words(OLD_AGAIN, NEW_AGAIN)
+
+    async with serving() as live:
+        await carried_over(line, live).press(WRONG)
+        await line.press(PIN)
+        young = await live.call("+15551230003")
+        await young.press("2")
+        await young.press("123456#")
+
+    said = [each.text for each in line.heard if isinstance(each, Said)]
+    assert (OLD_AGAIN in said, NEW_AGAIN in said, said[-1]) == (True, False, "You have ten dollars.")
+    assert heard(young) == "Version two wants 8 digits."
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "expected"),
+    [(CALL_KEPT_S, "Version one"), (KEPT_S + 1, "Version two")],
+    ids=["a day", "longer"],
+)
+async def test_a_version_stays_for_a_day_after_it_was_last_in_force(disk, idle_s, expected):
+    """However long it served before: a process that runs says so again and again, and the sweeper takes the rest."""
+    store, now_ms = Lasting(), [1_800_000_000_000]
+    disk.words(OLD_PIN, "Version one.")
+    first = Server(disk.parts(store=store, clock=lambda: now_ms[0]))
+    await first.reloader.begin()
+    version = versions(first)["bank"]
+    for _ in range(80):
+        now_ms[0] += 3_000_000
+        await first.reloader.renew()
+        await store.sweep(now_ms[0])
+
+    disk.words("Version one.", "Version two.")
+    now_ms[0] += idle_s * 1000
+    await store.sweep(now_ms[0])
+    second = Server(disk.parts(store=store, clock=lambda: now_ms[0]))
+    call = Call("CA1", "AC1", "bank", version, ANONYMOUS, NUMBER, attested=False, began_ms=0)
+
+    assert (await second.world.flow_of(call)).flow.prompts["pin"] == f"{expected}."
+
+
+async def test_another_node_finds_a_version_that_it_has_never_read(disk):
+    """Deployed there first: a call that began with it is answered here."""
+    store = Lasting()
+    here = Server(disk.parts(store=store))
+    disk.edit({OPEN_HOURS: CLOSED_HOURS})
+    there = Server(disk.parts(store=store))
+    await there.reloader.begin()
+    version = versions(there)["bank"]
+    call = Call("CA1", "AC1", "bank", version, ANONYMOUS, NUMBER, attested=False, began_ms=0)
+
+    found = await here.world.flow_of(call)
+
+    assert found.flow == there.world.flows.in_force()[0].flow
+    assert here.world.flows.named("bank").flow.version != version
+
+
+async def test_it_is_said_once_an_hour_that_a_version_is_in_force(disk):
+    """And after a reload; a clock that jumped back does not stop it."""
+    store, now_ms = Counting(), [1_800_000_000_000]
+    server = Server(disk.parts(store=store, clock=lambda: now_ms[0]))
+    await server.reloader.begin()
+    for later_ms, acts in ((0, 1), (3_599_999, 1), (1, 2), (1, 2), (-7_200_000, 3)):
+        now_ms[0] += later_ms
+        await server.reloader.renew()
+        assert store.acts == acts, later_ms
+    disk.edit({OPEN_HOURS: CLOSED_HOURS})
+    await server.reloader.reload()
+    await server.reloader.renew()
+    assert store.acts == 4
+
+
+@dataclass
+class Counting(MemoryStore):
+    """A store that counts its acts."""
+
+    acts: int = 0
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    async def amend(self, keys, change):
+        self.acts += 1
+        return await super().amend(keys, change)
+
+
+async def test_a_flow_too_large_for_the_store_serves_all_the_same(disk, monkeypatch, logged):
+    """Its calls keep it for as long as the process lives; the log says so."""
+    monkeypatch.setattr(reloading, "KEPT_BYTES_MAX", 5_000)
+    server = Server(disk.parts())
+    await server.reloader.begin()
+    version = versions(server)["bank"]
+    assert await server.world.store.read(flow_key("bank", version)) is None
+    assert [(one["event"], one["flow"]) for one in logged] == [("flow_not_kept", "bank")]
+
+
+def test_what_is_kept_is_what_a_store_takes():
+    """At its bound, and in the worst spelling."""
+    files = {"": "\u4e2d" * ((KEPT_BYTES_MAX - 9) // 3)}
+    assert len(json.dumps(files, ensure_ascii=False).encode()) <= KEPT_BYTES_MAX
+    codec.encode(flow_key("bank", "1"), files)
 
 
 # ── faults ───────────────────────────────────────────────────────────────────────────────────────────────
