@@ -106,6 +106,14 @@ class Store(Protocol):
     async def head(self) -> tuple[int, str]:
         """Number and hash of the last audit entry, kept apart from the entries; (0, GENESIS) when none."""
 
+    async def prune(self, upto: int, *, limit: int = 1000) -> int:
+        """
+        Delete up to `limit` audit entries with a number of `upto` or less, lowest first; how many were deleted.
+
+        The last entry of all stays, whatever is asked for, and so do head and numbers: the next entry is chained as if
+        nothing had gone. That a record may begin later than at 1 is for a signed checkpoint to say (guard/record.py).
+        """
+
     async def sweep(self, now_ms: int, *, limit: int = 1000) -> int:
         """Delete up to `limit` values whose `expires_ms` is in the past; how many were deleted."""
 

@@ -34,6 +34,7 @@ TYPES: Mapping[str, Any] = {
     "account": Account,
     "alias": Alias,  # what a presented token names
     "call": Call,
+    "checkpoint": str,  # what was signed over the record, as a JWT
     "desk": Desk,  # by the digest of its key
     "flow": dict[str, str],  # the files that a version was read from
     "ledger": Ledger,

@@ -40,6 +40,7 @@ class MemoryStore:
         self._ranks: dict[str, list[tuple[int, str]]] = {kind: [] for kind in codec.TYPES}
         self._expiries: list[tuple[int, str, str]] = []
         self._entries: list[tuple[bytes, str]] = []
+        self._pruned = 0
         self._head = (0, GENESIS)
         self._closed = False
 
@@ -94,14 +95,25 @@ class MemoryStore:
         codec.check_integers(after)
         codec.check_limit(limit)
         self._refuse_if_closed()
-        start = max(after, 0)
+        start = max(after - self._pruned, 0)
         page = self._entries[start : start + limit]
-        return [codec.decode_entry(seq, data, hash_) for seq, (data, hash_) in enumerate(page, start + 1)]
+        first = self._pruned + start + 1
+        return [codec.decode_entry(seq, data, hash_) for seq, (data, hash_) in enumerate(page, first)]
 
     async def head(self) -> tuple[int, str]:
         """See `ports.Store.head`."""
         self._refuse_if_closed()
         return self._head
+
+    async def prune(self, upto: int, *, limit: int = 1000) -> int:
+        """See `ports.Store.prune`."""
+        codec.check_integers(upto)
+        codec.check_limit(limit)
+        self._refuse_if_closed()
+        count = max(0, min(limit, upto - self._pruned, len(self._entries) - 1))
+        del self._entries[:count]
+        self._pruned += count
+        return count
 
     async def sweep(self, now_ms: int, *, limit: int = 1000) -> int:
         """See `ports.Store.sweep`. The longest expired go first."""

@@ -104,6 +104,11 @@ LIST = "SELECT id, data, rank FROM value WHERE kind = ? AND id >= ? AND id <> ? 
 LIST_BY_RANK = "SELECT id, data, rank FROM value WHERE kind = ? AND rank >= ? ORDER BY rank, id LIMIT ?"
 RECORD = "INSERT INTO audit (seq, data, hash) VALUES (?, ?, ?)"
 ENTRIES = "SELECT seq, data, hash FROM audit WHERE seq > ? ORDER BY seq LIMIT ?"
+PRUNE = """
+    DELETE FROM audit WHERE seq IN (
+        SELECT seq FROM audit WHERE seq <= ? AND seq < (SELECT seq FROM head) ORDER BY seq LIMIT ?
+    )
+"""
 HEAD = "SELECT seq, hash FROM head"
 SET_HEAD = "UPDATE head SET seq = ?, hash = ?"
 
@@ -303,6 +308,11 @@ class _Transaction:
         self.flush()
         return self._connection.execute(SWEEP, (now_ms, limit)).rowcount
 
+    def prune(self, upto: int, limit: int) -> int:
+        """See `ports.Store.prune`."""
+        self.flush()
+        return self._connection.execute(PRUNE, (upto, limit)).rowcount
+
     def flush(self) -> None:
         """Write what was decided so far."""
         kept = [row for row in self._rows.values() if row is not None]
@@ -415,6 +425,12 @@ class SqliteStore:
                 f"{self._path}: the record has no head: it was changed from outside; restore a backup"
             )
         return (found[0], found[1])
+
+    async def prune(self, upto: int, *, limit: int = 1000) -> int:
+        """See `ports.Store.prune`."""
+        codec.check_integers(upto)
+        codec.check_limit(limit)
+        return await self._done(lambda transaction: transaction.prune(upto, limit))
 
     async def sweep(self, now_ms: int, *, limit: int = 1000) -> int:
         """See `ports.Store.sweep`. The longest expired go first."""

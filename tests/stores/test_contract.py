@@ -270,6 +270,50 @@ async def test_the_record_begins_empty(store):
     assert verify(await store.entries(), head=await store.head()) == 0
 
 
+async def fill_record(store, count):
+    for number in range(1, count + 1):
+        await store.amend([], putting(entries=(entry(str(number)),)))
+
+
+async def numbers(store, **arguments):
+    return [linked.seq for linked in await store.entries(**arguments)]
+
+
+async def test_pruning_takes_from_the_front_and_leaves_the_rest_as_it_was(store):
+    """Oldest first, in pieces; numbers, hashes and head stay, and the chain goes on behind them."""
+    await fill_record(store, 10)
+    chain, head = await store.entries(), await store.head()
+    assert await store.prune(6, limit=4) == 4
+    assert await store.entries() == chain[4:]
+    assert await store.prune(6, limit=4) == 2
+    assert [await store.prune(6), await store.prune(0), await store.prune(-1)] == [0, 0, 0]
+    assert (await store.entries(), await store.head()) == (chain[6:], head)
+    assert await numbers(store, after=3, limit=2) == [7, 8]
+    assert await numbers(store, after=8) == [9, 10]
+    await fill_record(store, 2)
+    assert await numbers(store) == [7, 8, 9, 10, 11, 12]
+    assert verify(await store.entries(), seq=6, hash_=chain[5].hash, head=await store.head()) == 6
+
+
+async def test_pruning_leaves_the_last_entry(store):
+    """A record is never empty again once something was decided."""
+    await store.prune(5)
+    await fill_record(store, 3)
+    assert await store.prune(2**62) == 2
+    assert await numbers(store) == [3]
+    assert await store.prune(3) == 0
+
+
+async def test_pruning_among_amendments_is_one_of_them(store):
+    """What an amendment before it recorded, it takes."""
+    await fill_record(store, 2)
+    outcomes = await asyncio.gather(
+        store.amend([], putting(entries=(entry("3"),))), store.prune(3), store.amend([A], counting(A))
+    )
+    assert outcomes == [None, 2, 1]
+    assert await reasons(store) == ["3", "counted 1"]
+
+
 # ── lists ────────────────────────────────────────────────────────────────────────────────────────────────
 
 NAMES = ("a", "a-1", "a-2", "a-3", "aa", "b", "b-1", "é", "\ue000", "\U0001f4de")
@@ -342,10 +386,20 @@ async def test_a_put_gives_rank_and_expiry_anew(store):
 @pytest.mark.parametrize("limit", [0, -1, 2**63])
 async def test_a_limit_is_one_or_more(store, limit):
     """No number means "all"."""
-    for call in (store.list("ledger", limit=limit), store.entries(limit=limit), store.sweep(1, limit=limit)):
+    for call in (
+        store.list("ledger", limit=limit),
+        store.entries(limit=limit),
+        store.sweep(1, limit=limit),
+        store.prune(1, limit=limit),
+    ):
         with pytest.raises(ValueError):
             await call
-    for call in (store.list("ledger", rank_from=2**63), store.entries(after=2**63), store.sweep(2**63)):
+    for call in (
+        store.list("ledger", rank_from=2**63),
+        store.entries(after=2**63),
+        store.sweep(2**63),
+        store.prune(2**63),
+    ):
         with pytest.raises(ValueError):
             await call
 
@@ -407,6 +461,7 @@ async def test_a_closed_store_refuses_everything(store):
         store.entries(),
         store.head(),
         store.sweep(1),
+        store.prune(1),
     ):
         with pytest.raises(StoreFault, match="closed"):
             await call
@@ -428,6 +483,8 @@ class Against(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.values = {}
         self.record = []
+        self.pruned = 0
+        self.hashes = {}
 
     async def make(self):
         raise NotImplementedError
@@ -510,7 +567,14 @@ class Against(RuleBasedStateMachine):
     @rule(after=st.integers(0, 5), limit=st.integers(1, 5))
     def page_of_entries(self, after, limit):
         page = self.runner.run(self.store.entries(after=after, limit=limit))
+        after = max(after, self.pruned)
         assert self.record[after : after + limit] == [linked.entry.reason for linked in page]
+
+    @rule(upto=st.integers(-1, 9), limit=st.integers(1, 3))
+    def prune(self, upto, limit):
+        count = max(0, min(upto, len(self.record) - 1) - self.pruned)
+        assert min(count, limit) == self.runner.run(self.store.prune(upto, limit=limit))
+        self.pruned += min(count, limit)
 
     @invariant()
     def everything_is_as_the_model_says(self):
@@ -524,8 +588,12 @@ class Against(RuleBasedStateMachine):
             (one.id, one.value, one.rank) for one in listed
         ]
         assert [self.values[name][0] for name in sorted(self.values)] == read
-        assert self.record == [linked.entry.reason for linked in chain]
-        assert len(self.record) == verify(chain, head=head)
+        assert self.record[self.pruned :] == [linked.entry.reason for linked in chain]
+        assert [linked.seq for linked in chain] == list(range(self.pruned + 1, len(self.record) + 1))
+        for linked in chain:
+            self.hashes.setdefault(linked.seq, linked.hash)
+        before = self.hashes.get(self.pruned, GENESIS)
+        assert len(self.record) - self.pruned == verify(chain, seq=self.pruned, hash_=before, head=head)
 
 
 class AgainstMemory(Against):
