@@ -510,6 +510,11 @@ def _check_prompts(flow: Flow) -> Iterator[Finding]:
         for key in PROMPTS:
             if key not in prompts:
                 yield Finding(place, f"prompts/{language}.yaml has no '{key}'; add it")
+        if flow.identify.ask and f"ask.{flow.identify.ask}" not in prompts:
+            yield Finding(
+                ("identify", "ask"),
+                f"prompts/{language}.yaml has no 'ask.{flow.identify.ask}': a caller would not hear what to enter; add it",
+            )
         for intent, at in intents.items():
             if f"intent.{intent}" not in prompts:
                 yield Finding(

@@ -33,7 +33,11 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Identify:
-    """How a caller says which account: `digits_min` to `digits_max` keys; the number on file may be offered."""
+    """
+    How a caller says which account: `digits_min` to `digits_max` keys; the number on file may be offered.
+
+    `ask`: what those keys are, in the admin's word; as it is spoken: `ask.<word>` in the prompts.
+    """
 
     ask: str
     digits_min: int
@@ -231,12 +235,17 @@ PROMPTS: tuple[str, ...] = (
     "sms_pin_changed",
 )
 """
-Every prompt that a catalogue must have. `intent.NAME` may be added: an intent as it is spoken.
+Every prompt that a catalogue must have. `intent.NAME` may be added: an intent as it is spoken; and `ask.NAME` must be,
+for what the flow asks for (`Identify.ask`).
 
 `X.short` is what `X` is from the second time in a call on.
 """
 
 PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {
+    "identify": ("ask",),
+    "identify.short": ("ask",),
+    "identify_or_known": ("ask",),
+    "identify_or_known.short": ("ask",),
     "choose_language": ("key",),
     "pin": ("digits",),
     "pin.short": ("digits",),
@@ -250,7 +259,9 @@ PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {
     "whisper": ("code",),
     "sms_text": ("code", "intent"),
 }
-"""What is filled in where, by prompt: `{digits}` how many keys, `{key}` which one, `{intent}` as spoken, `{code}`."""
+"""
+What is filled in where, by prompt: `{ask}` which number, `{digits}` how many keys, `{key}` which one, `{intent}`, `{code}`.
+"""
 
 PLACEHOLDERS_NEEDED: Mapping[str, str] = {
     "choose_language": "key",

@@ -33,6 +33,7 @@ RESTS_ON = {
     "pin_change": ("levels", "factors"),
     "ceiling": ("factors", "lockout"),
     "within": ("levels", "factors"),
+    "ask": ("language", "languages"),
 }
 """What findings about a section or a key follow from: where one of these cannot be read, nothing is said of it."""
 

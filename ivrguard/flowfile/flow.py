@@ -172,7 +172,7 @@ def _identify(reader: Reader, node: Node | None) -> Identify:
     of = reader.fields(node, forms.IDENTIFY_KEYS, needed=forms.IDENTIFY_NEEDED)
     digits = reader.fields(of.get("digits"), forms.DIGITS_KEYS, needed=forms.DIGITS_NEEDED)
     return Identify(
-        reader.choice(of.get("ask"), forms.ASKS, ""),
+        reader.word(of.get("ask"), forms.NAME, ""),
         reader.number(digits.get("min"), forms.DIGITS_MIN),
         reader.number(digits.get("max"), forms.DIGITS_MAX),
         reader.choice(of.get("known_number"), forms.KNOWN_NUMBER, default=False),

@@ -167,7 +167,6 @@ LOCK = Duration(1, YEAR_S, DAY_S)
 # ── words to choose from, and what they mean ─────────────────────────────────────────────────────────────
 
 BOOL: Mapping[str, bool] = {"true": True, "false": False}
-ASKS: Mapping[str, str] = {"account_number": "account_number"}
 KNOWN_NUMBER: Mapping[str, bool] = {"offer": True, "ignore": False}
 KINDS: Mapping[str, Kind] = {kind.value: kind for kind in Kind}
 VIAS: Mapping[str, Via] = {via.value: via for via in Via}

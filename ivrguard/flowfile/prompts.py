@@ -31,8 +31,11 @@ from ivrguard.flowfile.forms import (
 )
 from ivrguard.flowfile.tree import Fields, Node, Reader, Spot, quoted, shortened, unreadable
 
-INTENT = "intent."
-"""What the names begin with of prompts that say an intent as it is spoken; they are written in messages."""
+ASK, INTENT = "ask.", "intent."
+"""
+What the names begin with of prompts that say an admin's own word as it is spoken: what a caller is asked for, and what he
+is about to do. They stand within other prompts.
+"""
 
 SAID: Mapping[str, str] = {
     "identify": "which account?",
@@ -97,13 +100,15 @@ def catalogue(
 
 
 def is_prompt(name: str) -> bool:
-    """Whether there is such a prompt: one of the guard's own, or that of an intent."""
-    return name in PROMPTS or (name.startswith(INTENT) and NAME.match(name.removeprefix(INTENT)) is not None)
+    """Whether there is such a prompt: one of the guard's own, or that of a word of the admin's."""
+    return name in PROMPTS or any(
+        name.startswith(family) and NAME.match(name.removeprefix(family)) for family in (ASK, INTENT)
+    )
 
 
 def may_play(name: str) -> bool:
     """Whether a prompt may have audio."""
-    return name not in WRITTEN and name not in PLACEHOLDERS_NEEDED and not name.startswith(INTENT)
+    return name not in WRITTEN and name not in PLACEHOLDERS_NEEDED and not name.startswith((ASK, INTENT))
 
 
 def _prompt(reader: Reader, name: str, key: Spot, node: Node) -> tuple[str, str]:
@@ -146,12 +151,11 @@ def _audio(reader: Reader, name: str, of: dict[str, Node]) -> str:
     if node is None:
         return ""
     if not may_play(name):
-        spoken = name in PLACEHOLDERS_NEEDED and name not in WRITTEN
-        why = (
-            f"a recording cannot say {{{PLACEHOLDERS_NEEDED[name]}}}"
-            if spoken
-            else "it is written in messages"
-        )
+        why = "it is written in messages"
+        if name in PLACEHOLDERS_NEEDED and name not in WRITTEN:
+            why = f"a recording cannot say {{{PLACEHOLDERS_NEEDED[name]}}}"
+        elif name.startswith((ASK, INTENT)):
+            why = "it is filled in where other prompts are said"
         reader.fault(node.spot, f"this prompt cannot be played: {why}; take `play` out")
         return ""
 

@@ -31,7 +31,7 @@ from ivrguard.core.lookup import Unknown
 from ivrguard.core.rules import TARGET_KINDS, How
 from ivrguard.flowfile import forms, shapes
 from ivrguard.flowfile.forms import Duration, spoken
-from ivrguard.flowfile.prompts import INTENT, SAID, may_play
+from ivrguard.flowfile.prompts import ASK, INTENT, SAID, may_play
 from ivrguard.flowfile.shapes import Json
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -53,14 +53,20 @@ def schema() -> Json:
 
 def prompts_schema() -> Json:
     """The schema of a prompt file (flows/prompts/*.yaml)."""
-    intent = _text(INTENT, "what the caller is about to do, as it is spoken")
+    own = {
+        INTENT: "what the caller is about to do, as it is spoken",
+        ASK: "which number he is asked for, as it is spoken",
+    }
     return {
         "$schema": DIALECT,
         "$id": PROMPTS_ID,
         "title": "What ivrguard says in one language",
         "description": "One text a key, or {say: text, play: URL}. See flows/README.md.",
         **shapes.fields(PROMPTS, {name: _prompt(name) for name in PROMPTS}, PROMPTS),
-        "patternProperties": {f"^{INTENT.replace('.', '[.]')}{forms.NAME.pattern}$": intent},
+        "patternProperties": {
+            f"^{family.replace('.', '[.]')}{forms.NAME.pattern}$": _text(family, says)
+            for family, says in own.items()
+        },
     }
 
 
@@ -87,8 +93,8 @@ def _line() -> dict[str, Json]:
     }
     identify = {
         "ask": shapes.key(
-            shapes.choice(forms.ASKS),
-            "What a caller keys to say whose account it is",
+            shapes.word(forms.NAME),
+            "What a caller keys to say whose account it is, in one word; as it is spoken: ask.<word> in the prompts",
             example="account_number",
         ),
         "digits": shapes.key(

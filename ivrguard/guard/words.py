@@ -80,5 +80,7 @@ def _question(flow: Flow, call: Call, names: Sequence[str], digits: int) -> list
         elif name in keys:
             verbs.append(said(spoken, name, key=twiml.spelled(keys[name])))
         else:
-            verbs.append(said(spoken, name, digits=str(digits)))
+            verbs.append(
+                said(spoken, name, digits=str(digits), ask=spoken.prompts[f"ask.{flow.identify.ask}"])
+            )
     return verbs

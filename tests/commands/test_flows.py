@@ -34,7 +34,11 @@ def test_check_takes_a_folder_or_a_file(path, asked):
     """One line for each flow that could go live."""
     result = asked({}, "check", path)
     assert (result.code, result.err) == (0, "")
-    assert re.fullmatch(r"bank [0-9a-f]{16}: \d+ rules for \+18005550100: no fault\n", result.out)
+    lines = result.out.splitlines()
+    assert re.fullmatch(r"bank [0-9a-f]{16}: \d+ rules for \+18005550100: no fault", lines[0])
+    assert [line.split()[0] for line in lines[1:]] == (
+        [] if path.endswith(".yaml") else ["clinic", "insurer"]
+    )
 
 
 def test_check_warns_and_lets_pass(flows, asked):

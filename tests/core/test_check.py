@@ -34,7 +34,7 @@ GOOD = Flow(
     levels={"one": AnyOf(("pin", "code", "app")), "two": AllOf(("pin", AnyOf(("code", "app"))))},
     rules=(Rule(ANYONE, path="/hours"), ANY_TRANSFER),
     default=Demand("one"),
-    prompts={**dict.fromkeys(PROMPTS, "words"), "intent.wire": "a wire"},
+    prompts={**dict.fromkeys(PROMPTS, "words"), "ask.account_number": "a number", "intent.wire": "a wire"},
 )
 
 
@@ -435,7 +435,7 @@ def test_an_intent_that_a_language_cannot_say_is_doubted_once():
     flow = replace(
         GOOD,
         rules=(Rule(wire, path="/a"), Rule(wire, path="/b"), ANY_TRANSFER),
-        languages=(Catalogue("es", dict.fromkeys(PROMPTS, "words")),),
+        languages=(Catalogue("es", {key: words for key, words in WORDS.items() if key != "intent.wire"}),),
     )
 
     assert faults(flow) == [
@@ -606,9 +606,23 @@ def test_locks_lock(locks, place, message):
 
 def test_every_prompt_is_there():
     """A caller is never met with silence."""
-    flow = replace(GOOD, prompts={key: "words" for key in PROMPTS if key != "again"})
+    flow = replace(GOOD, prompts={key: "words" for key in WORDS if key != "again"})
 
     assert faults(flow) == [(("language",), "prompts/en-US.yaml has no 'again'; add it")]
+
+
+def test_every_language_says_which_number_is_asked_for():
+    """The admin's own word is spoken in each of them, or the flow is refused."""
+    other = Catalogue("es", {key: words for key, words in WORDS.items() if not key.startswith("ask.")})
+    flow = replace(GOOD, identify=Identify("policy_number", 6, 12), languages=(other,))
+
+    assert faults(flow) == [
+        (
+            ("identify", "ask"),
+            f"prompts/{language}.yaml has no 'ask.policy_number': a caller would not hear what to enter; add it",
+        )
+        for language in ("en-US", "es")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -269,8 +269,12 @@ def test_hours_that_are_read(files, hours, expected):
             "3:45 upstream.also[0]: here is 'https://b.example/x'; what is wanted: an origin without path",
         ),
         (
-            {"identify": "identify: {ask: name, digits: {min: 6, max: 12}}"},
-            "4:17 identify.ask: 'name' is not",
+            {"identify": "identify: {ask: your name, digits: {min: 6, max: 12}}"},
+            "4:17 identify.ask: here is 'your name'; what is wanted: a name begins with a letter",
+        ),
+        (
+            {"identify": "identify: {ask: order_number, digits: {min: 6, max: 12}}"},
+            "4:17 identify.ask: prompts/en-US.yaml has no 'ask.order_number': a caller would not hear",
         ),
         (
             {"identify": "identify: {ask: account_number, digits: 8}"},

@@ -75,7 +75,9 @@ def test_audio_is_played_instead_of_the_words(files):
     assert loaded.flow.prompts["goodbye"] == "Good bye."
 
 
-@pytest.mark.parametrize("name", sorted({*WRITTEN, *PLACEHOLDERS_NEEDED, "intent.wire"}))
+@pytest.mark.parametrize(
+    "name", sorted({*WRITTEN, *PLACEHOLDERS_NEEDED, "intent.wire", "ask.account_number"})
+)
 def test_what_must_be_filled_in_or_written_is_not_played(files, name):
     """A recording cannot say a code, nor be sent as a message."""
     needed = PLACEHOLDERS_NEEDED.get(name)
@@ -85,6 +87,7 @@ def test_what_must_be_filled_in_or_written_is_not_played(files, name):
     assert (fault.file, fault.path) == ("flows/prompts/en-US.yaml", f"{name}.play")
     assert fault.message.startswith("this prompt cannot be played: ")
     assert ("a recording cannot say" in fault.message) is (name in {*PLACEHOLDERS_NEEDED} - {*WRITTEN})
+    assert ("filled in where other prompts" in fault.message) is ("." in name)
 
 
 def test_every_prompt_may_be_played_but_those(files):
@@ -170,7 +173,14 @@ def test_a_doubt_about_a_language_is_told_with_the_flow(files):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("pin", True), ("pin.short", True), ("intent.wire", True), ("intent.a b", False), ("intent.", False)],
+    [
+        ("pin", True),
+        ("pin.short", True),
+        ("intent.wire", True),
+        ("ask.policy_number", True),
+        ("intent.a b", False),
+        ("ask.", False),
+    ],
 )
 def test_prompts_that_there_are(name, expected):
     """The guard's own, and one for each intent."""

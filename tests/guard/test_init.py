@@ -35,7 +35,7 @@ PARENT = "CA" + "0" * 32
 
 def said(flow: Flow, *prompts: str) -> str:
     """Prompts as a caller hears them."""
-    return " ".join(flow.prompts[name].format(digits="8") for name in prompts)
+    return " ".join(flow.prompts[name].format(ask="account number", digits="8") for name in prompts)
 
 
 async def touch(centre: Centre, line: Line, **changes: object) -> None:

@@ -45,7 +45,7 @@ ONE_FACTOR = Demand("one_factor", intent="agent")
 
 def said(flow: Flow, *prompts: str) -> str:
     """Prompts as a caller hears them."""
-    return " ".join(flow.prompts[name].format(digits="8", key="2") for name in prompts)
+    return " ".join(flow.prompts[name].format(ask="account number", digits="8", key="2") for name in prompts)
 
 
 # ── the first event ──────────────────────────────────────────────────────────────────────────────────────

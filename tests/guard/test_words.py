@@ -55,7 +55,7 @@ def test_each_language_offers_itself(flow, spanish, call):
     document = rendered(flow, call, move, answer_to="https://guard.example/n", goes_on_at="")
 
     assert heard(document) == [
-        ("Say", "en-US", flow.prompts["identify"]),
+        ("Say", "en-US", flow.prompts["identify"].format(ask="account number")),
         ("Say", "es-US", "¡" + flow.prompts["choose_language"].format(key="2")),
     ]
 

@@ -212,7 +212,9 @@ class House:
         names = ("identify_or_known", "identify", "pin", "sms_code", "totp")
         for said in every[:3]:  # the question, and what is offered after it
             for name in (*names, *(f"{name}.short" for name in names)):
-                words = self.flow.prompts[name].format(digits="8" if name.startswith("pin") else "6")
+                words = self.flow.prompts[name].format(
+                    ask="account number", digits="8" if name.startswith("pin") else "6"
+                )
                 if " ".join(words.split()) == said:
                     return name.removesuffix(".short").removesuffix("_or_known")
         raise LookupError(every[0])

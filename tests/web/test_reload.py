@@ -47,7 +47,8 @@ class Disk:
     ivr_url: str = "http://127.0.0.1:1"
 
     def __post_init__(self) -> None:
-        shutil.copytree(FLOWS, self.folder)
+        others = shutil.ignore_patterns("insurer.yaml", "clinic.yaml")
+        shutil.copytree(FLOWS, self.folder, ignore=others)
         self.write("bank.yaml", self.bank())
 
     def bank(self, edits: Mapping[str, str] | None = None) -> str:
