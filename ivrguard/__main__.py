@@ -10,6 +10,7 @@ from ivrguard.commands import explain, flows, graph, schema, server, stories
 from ivrguard.commands.accounts import accounts
 from ivrguard.commands.audit import record
 from ivrguard.commands.desks import desks
+from ivrguard.commands.directory import directory
 from ivrguard.commands.keys import keys
 from ivrguard.commands.locks import lockouts
 
@@ -23,7 +24,7 @@ app = typer.Typer(
 )
 for part in (server.app, flows.app, explain.app, graph.app, schema.app, stories.app):
     app.add_typer(part)
-for group in (accounts, desks, lockouts, record, keys):
+for group in (accounts, directory, desks, lockouts, record, keys):
     app.add_typer(group)
 
 

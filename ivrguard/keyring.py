@@ -15,6 +15,8 @@ The guard's own keys, and everything that is done with them. Implements `ports.K
    before a rotation are still checked.
 5. **No key is ever shown**: no repr, no error and no message holds one. Only the ids of keys are names.
 
+Certificates for mutual TLS are no keys of ours; when one runs out is read here, where the library is.
+
 Peppers (OWASP Password Storage Cheat Sheet) are kept here with the other keys, outside the store, and used by
 factors/pin.py: the first one for new PINs, each of the others for as long as a PIN needs it.
 """
@@ -30,6 +32,7 @@ from itertools import count
 from types import MappingProxyType
 
 import orjson
+from cryptography import x509
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -229,6 +232,12 @@ def with_new(keys: Mapping[str, bytes], random: Callable[[int], bytes]) -> dict[
     counted = [int(rest) for key_id in keys if (rest := key_id.removeprefix(stem)).isdecimal()]
     ids = (f"{stem}{number}" for number in count(max(counted, default=1) + 1))
     return {next(key_id for key_id in ids if key_id not in keys): random(KEY_BYTES), **keys}
+
+
+def certificate_ends_ms(pem: bytes) -> int:
+    """When the first of these PEM certificates to run out does, in ms since the epoch. Raises `ValueError` for none."""
+    every = x509.load_pem_x509_certificates(pem)
+    return int(min(one.not_valid_after_utc for one in every).timestamp()) * 1000
 
 
 def _check(use: str, keys: Mapping[str, bytes]) -> None:

@@ -299,7 +299,8 @@ class Pins(Protocol):
         """
         Make `digits` the account's PIN from now on; False, and nothing changed, if they are too easy to guess.
 
-        Raises `core.errors.DirectoryFault`, or `Busy` when no hash thread is free.
+        Raises `core.errors.DirectoryFault`, or `Busy` when no hash thread is free; and one who asks somebody elsewhere
+        `OutOfSight` when the PIN may have changed all the same.
         """
 
 

@@ -50,6 +50,14 @@ class SettingsFault(Fault):
 
 def _url(text: str) -> str:
     """An origin: scheme, host and perhaps a port, without a slash at the end."""
+    found = _base(text)
+    if urlsplit(found).path:
+        raise ValueError("only scheme and host are wanted: the guard mirrors your IVR's own paths")
+    return found
+
+
+def _base(text: str) -> str:
+    """A URL that paths are put behind, without a slash at the end."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
@@ -57,8 +65,6 @@ def _url(text: str) -> str:
         host, parts = None, urlsplit("")
     if parts.scheme not in {"http", "https"} or not host or re.search(r"[\s@?#\\]", text):
         raise ValueError("this is no absolute URL without user, query and fragment")
-    if parts.path not in {"", "/"}:
-        raise ValueError("only scheme and host are wanted: the guard mirrors your IVR's own paths")
     if parts.scheme != "https" and host not in _LOOPBACK:
         raise ValueError("https is needed, except on this machine itself")
     return text.removesuffix("/")
@@ -121,6 +127,14 @@ def _keys(text: str) -> dict[str, bytes]:
     return found
 
 
+def _shared_secret(text: str) -> tuple[str, bytes]:
+    """`k1=<base64>`: one key and its id."""
+    (first, *others) = _keys(text).items()
+    if others:
+        raise ValueError("there are two keys in it; the guard signs with one, and the other side takes both")
+    return first
+
+
 def _key(text: str, which: str) -> bytes:
     try:
         key = base64.b64decode(text, validate=True)
@@ -149,6 +163,7 @@ _Threads = Annotated[int, Field(ge=1, le=64)]
 _Service = Annotated[str, Field(pattern="^MG[0-9a-f]{32}$")]
 _VerifyService = Annotated[str, Field(pattern="^VA[0-9a-f]{32}$")]
 _Template = Annotated[str, Field(pattern="^HJ[0-9a-f]{32}$")]
+_DirectoryDeadline = Annotated[float, Field(ge=0.1, le=4)]  # two of them, and the IVR, in Twilio's 15 s
 _Token = Annotated[str, Field(min_length=TOKEN_CHARS_MIN)]
 
 
@@ -158,6 +173,7 @@ class Settings(BaseModel):
 
     `twilio_tokens`: AccountSid -> auth tokens in force. `twilio_shared_keys`: (key id, secret, algorithm).
     `sealing_keys`, `peppers`, `naming_keys`, `signing_keys`: key id -> 32 bytes, the current one first.
+    `directory_secret`: (key id, 32 bytes).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -230,6 +246,29 @@ class Settings(BaseModel):
         "Where recordings of calls are paused: the region of the calls, or a test double.",
         "https://api.dublin.ie1.twilio.com",
     )
+    directory_url: Annotated[str, AfterValidator(_base)] = _setting(
+        "",
+        "Where the bank's own system finds accounts and judges PINs (directory.md), instead of our own tables.",
+        "https://accounts.bank.example/guard",
+    )
+    directory_ca: Path | None = _setting(
+        None,
+        "The file with the authority that vouches for the bank's system, and no other does (PEM).",
+        "/etc/ivrguard/bank-ca.pem",
+    )
+    directory_client_certificate: Path | None = _setting(
+        None,
+        "The file with the certificate that the guard shows to the bank's system, and those between (PEM).",
+        "/etc/ivrguard/guard.pem",
+    )
+    directory_client_key: Path | None = _setting(
+        None,
+        "The file with the private key of that certificate, without a password (PEM).",
+        "/run/secrets/guard-key.pem",
+    )
+    directory_deadline_s: _DirectoryDeadline = _setting(
+        2.5, "Seconds that the bank's system has for an answer; a PIN takes two, one after the other.", "1.5"
+    )
     twilio_tokens: Annotated[Mapping[str, tuple[str, ...]], BeforeValidator(_tokens)] = _setting(
         {},
         "Auth tokens in force, by account; during a rotation the next one behind the current one.",
@@ -249,6 +288,12 @@ class Settings(BaseModel):
         "The auth token that your IVR checks signatures with.",
         "<token>",
         shown="the first token of the call's account",
+        secret=True,
+    )
+    directory_secret: Annotated[tuple[str, bytes] | None, BeforeValidator(_shared_secret)] = _setting(
+        None,
+        "The key that the guard and the bank's system sign with, and its id.",
+        "k1=<32 bytes, base64>",
         secret=True,
     )
     sealing_keys: Annotated[Mapping[str, bytes], BeforeValidator(_keys)] = _setting(
@@ -282,6 +327,9 @@ class Settings(BaseModel):
 
 KEYS = frozenset({"sealing_keys", "peppers", "naming_keys", "signing_keys"})
 """What a command needs that reads or writes the store (`ivrguard accounts`)."""
+
+DIRECTORY_TLS = ("directory_ca", "directory_client_certificate", "directory_client_key")
+"""What a connection to the bank's system needs, and both sides are known by."""
 
 SERVE = KEYS | {"public_url", "twilio_tokens"}
 """What `ivrguard serve` cannot do without."""
@@ -358,13 +406,38 @@ def _belonging_together(settings: Settings) -> Iterator[str]:
     """Faults that no setting has alone."""
     if settings.sms_from and settings.sms_messaging_service_sid:
         yield "IVRGUARD_SMS_FROM: IVRGUARD_SMS_MESSAGING_SERVICE_SID is set too, and only one can send; take one out"
+    yield from _of_the_directory(settings)
     many = (settings.sealing_keys, settings.peppers, settings.naming_keys, settings.signing_keys)
-    keys = [key for keys in many for key in keys.values()]
+    shared = dict([settings.directory_secret] if settings.directory_secret else [])
+    keys = [key for keys in (*many, shared) for key in keys.values()]
     if len(set(keys)) != len(keys):
         yield (
-            "IVRGUARD_SEALING_KEYS, IVRGUARD_PEPPERS, IVRGUARD_NAMING_KEYS, IVRGUARD_SIGNING_KEYS: two of the "
-            "keys are the same; make one for each use: openssl rand -base64 32"
+            "IVRGUARD_SEALING_KEYS, IVRGUARD_PEPPERS, IVRGUARD_NAMING_KEYS, IVRGUARD_SIGNING_KEYS, "
+            "IVRGUARD_DIRECTORY_SECRET: two of the keys are the same; make one for each use: openssl rand -base64 32"
         )
+
+
+def _of_the_directory(settings: Settings) -> Iterator[str]:
+    """All of what the bank's system takes, or nothing of it."""
+    url, given = settings.directory_url, settings.model_fields_set
+    if not url:
+        for name in ("directory_secret", *DIRECTORY_TLS, "directory_deadline_s"):
+            if name in given:
+                yield f"{variable(name)}: IVRGUARD_DIRECTORY_URL is not set, so nobody is asked; set it, or take this out"
+        return
+    if settings.directory_secret is None:
+        yield (
+            "IVRGUARD_DIRECTORY_SECRET: not set, and requests to IVRGUARD_DIRECTORY_URL are signed; "
+            f"{_for_example('directory_secret')}"
+        )
+    for name in DIRECTORY_TLS:
+        if url.startswith("https:") and name not in given:
+            yield (
+                f"{variable(name)}: not set, and IVRGUARD_DIRECTORY_URL is asked over mutual TLS only; "
+                f"{_for_example(name)}"
+            )
+        if url.startswith("http:") and name in given:
+            yield f"{variable(name)}: IVRGUARD_DIRECTORY_URL is http, so it is not used; take it out, or make it https"
 
 
 _Reading = tuple[str, str, str, str]

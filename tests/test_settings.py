@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ivrguard.settings import (
+    DIRECTORY_TLS,
     FILE_BYTES_MAX,
     KEYS,
     SERVE,
@@ -88,9 +89,15 @@ def test_what_is_not_set_has_its_default():
         "verify_api_url": "https://verify.twilio.com",
         "lookup_api_url": "https://lookups.twilio.com",
         "recordings_api_url": "https://api.twilio.com",
+        "directory_url": "",
+        "directory_ca": None,
+        "directory_client_certificate": None,
+        "directory_client_key": None,
+        "directory_deadline_s": 2.5,
         "twilio_tokens": {ACCOUNT: (TOKEN, NEXT), SUBACCOUNT: (OTHER,)},
         "twilio_shared_keys": (),
         "upstream_token": None,
+        "directory_secret": None,
         "sealing_keys": {"k2": KEY_BYTES["k2"], "k1": KEY_BYTES["k1"]},
         "peppers": {"p1": KEY_BYTES["p1"]},
         "naming_keys": {"n1": KEY_BYTES["n1"]},
@@ -468,8 +475,94 @@ def test_secrets_are_what_is_marked_as_such():
     """A new secret must be declared as one."""
     assert set(SECRETS) == {
         *("twilio_tokens", "twilio_shared_keys", "upstream_token"),
-        *("sealing_keys", "peppers", "naming_keys", "signing_keys"),
+        *("sealing_keys", "peppers", "naming_keys", "signing_keys", "directory_secret"),
     }
+
+
+# ── the bank's own system ────────────────────────────────────────────────────────────────────────────────
+
+BANK = {
+    "IVRGUARD_DIRECTORY_URL": "https://accounts.bank.example/guard/",
+    "IVRGUARD_DIRECTORY_SECRET": f"d1={base64.b64encode(bytes([9]) * 32).decode()}",
+    "IVRGUARD_DIRECTORY_CA": "bank-ca.pem",
+    "IVRGUARD_DIRECTORY_CLIENT_CERTIFICATE": "guard.pem",
+    "IVRGUARD_DIRECTORY_CLIENT_KEY": "guard-key.pem",
+}
+
+
+def bank(**changed):
+    """Settings with a bank's system, but for `changed`: by the end of their names."""
+    changes = {f"IVRGUARD_DIRECTORY_{name}": text for name, text in changed.items()}
+    return {name: text for name, text in (GOOD | BANK | changes).items() if text}
+
+
+def test_the_banks_system_is_named_with_all_that_it_takes():
+    """A path of its own may stand in front; the deadline may be another."""
+    found = load(bank(DEADLINE_S="1.5"), None)
+    assert (found.directory_url, found.directory_deadline_s) == ("https://accounts.bank.example/guard", 1.5)
+    assert found.directory_secret == ("d1", bytes([9]) * 32)
+    assert [getattr(found, name) for name in DIRECTORY_TLS] == [
+        Path(name) for name in ("bank-ca.pem", "guard.pem", "guard-key.pem")
+    ]
+
+
+def test_on_this_machine_it_needs_no_certificates():
+    """A proxy beside the guard may see to them."""
+    found = load(bank(URL="http://127.0.0.1:4020", CA="", CLIENT_CERTIFICATE="", CLIENT_KEY=""), None)
+    assert (found.directory_url, found.directory_ca) == ("http://127.0.0.1:4020", None)
+
+
+SECOND = f"d2={base64.b64encode(bytes([8]) * 32).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"URL": "http://accounts.bank.example"}, "_URL: https is needed, except on this machine itself"),
+        ({"URL": "https://user@bank.example"}, "_URL: this is no absolute URL without user"),
+        ({"URL": "https://bank.example/?a=1"}, "_URL: this is no absolute URL without user"),
+        ({"SECRET": ""}, "_SECRET: not set, and requests to IVRGUARD_DIRECTORY_URL are signed; for example"),
+        ({"SECRET": "short"}, "_SECRET: entry 1 is not <id>=<base64>"),
+        ({"SECRET": "d1=c2hvcnQ="}, "_SECRET: entry 1 has 5 bytes instead of 32"),
+        ({"SECRET": f"{BANK['IVRGUARD_DIRECTORY_SECRET']};{SECOND}"}, "_SECRET: there are two keys in it"),
+        ({"CA": ""}, "_CA: not set, and IVRGUARD_DIRECTORY_URL is asked over mutual TLS only; for example"),
+        (
+            {"CLIENT_CERTIFICATE": ""},
+            "_CLIENT_CERTIFICATE: not set, and IVRGUARD_DIRECTORY_URL is asked over",
+        ),
+        ({"CLIENT_KEY": ""}, "_CLIENT_KEY: not set, and IVRGUARD_DIRECTORY_URL is asked over mutual TLS"),
+        ({"DEADLINE_S": "0"}, "_DEADLINE_S: Input should be greater than or equal to 0.1; for example"),
+        ({"DEADLINE_S": "5"}, "_DEADLINE_S: Input should be less than or equal to 4; for example"),
+        ({"DEADLINE_S": "nan"}, "_DEADLINE_S: "),
+        ({"CLIENT_KEY_FILE": "x"}, "_CLIENT_KEY_FILE: unknown variable; did you mean"),
+    ],
+)
+def test_half_a_bank_is_none(changed, said):
+    """Each fault names its variable and what to do."""
+    assert only(bank(**changed)).startswith(f"IVRGUARD_DIRECTORY{said}")
+
+
+def test_without_its_url_nothing_of_it_counts():
+    """Whoever forgot the URL would believe that his system is asked."""
+    found = lines(bank(URL="", DEADLINE_S="1"))
+    names = ("SECRET", "CA", "CLIENT_CERTIFICATE", "CLIENT_KEY", "DEADLINE_S")
+    assert found == [
+        f"IVRGUARD_DIRECTORY_{name}: IVRGUARD_DIRECTORY_URL is not set, so nobody is asked; set it, or take this out"
+        for name in names
+    ]
+
+
+def test_certificates_without_tls_would_not_be_used():
+    found = lines(bank(URL="http://localhost:4020"))
+    assert [line.partition(":")[0].removeprefix("IVRGUARD_DIRECTORY_") for line in found] == [
+        *("CA", "CLIENT_CERTIFICATE", "CLIENT_KEY")
+    ]
+    assert all("make it https" in line for line in found)
+
+
+def test_the_shared_key_is_no_other_key():
+    """The bank knows it, and must know none of the others."""
+    assert "IVRGUARD_DIRECTORY_SECRET: two of the keys are the same" in only(bank(SECRET=f"d1={KEY['n1']}"))
 
 
 # ── the table ────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ivrguard import log, settings
+from ivrguard.commands.directory import access_of
 from ivrguard.commands.shell import (
     CONFIG,
     NO_KEYS,
@@ -113,6 +114,7 @@ def server_of(configured: Settings, flows: tuple[Flow, ...], store: Store, twili
                 shared_keys=tuple(SharedKey(*one) for one in configured.twilio_shared_keys),
                 upstream_token=configured.upstream_token,
                 messenger=twilio.messenger,
+                bank=access_of(configured),
                 verifications=twilio.verify,
                 numbers=twilio.lookup,
                 recordings=twilio.recordings,
@@ -151,7 +153,10 @@ def serve_(config: Config = CONFIG) -> None:
         try:
             for why in await twilio.unfit(flows):
                 err.print(f"warning: {why}; until then those codes are not sent")
-            await serve(server_of(configured, flows, store, twilio))
+            server = server_of(configured, flows, store, twilio)
+            if server.bank is not None and (why_not := await server.bank.unfit()) is not None:
+                err.print(f"warning: {why_not}; until then callers are refused")
+            await serve(server)
         finally:
             await twilio.close()
             await store.close()

@@ -324,10 +324,14 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class PinChanged:
-    """The new PIN is in force; or not (`changed` False), as it is too easy to guess."""
+    """
+    The new PIN is in force; or not (`changed` False), as it is too easy to guess. None: a fault; `out_of_sight` where it
+    may be in force all the same.
+    """
 
-    changed: bool
+    changed: bool | None
     nonce: str
+    out_of_sight: bool = False
 
 
 Event = (

@@ -45,7 +45,7 @@ class DirectoryFault(Fault):
 
 
 class OutOfSight(Fault):
-    """Somebody elsewhere was asked to judge and gave no verdict: he may have looked at it, so the attempt counts."""
+    """Somebody elsewhere was asked and gave no answer: he may have judged, so the attempt counts, or changed what he was told to."""
 
     reason = "out_of_sight"
 

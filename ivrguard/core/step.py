@@ -384,9 +384,18 @@ def _new_pin(flow: Flow, call: Call, books: Books, event: Answered, now_ms: int)
 
 
 def _pin_changed(flow: Flow, call: Call, books: Books, event: PinChanged, now_ms: int) -> Step:
-    """The owner is told of the change (NIST SP 800-63B-4, 4.6: of every change, with what to do about it)."""
+    """
+    The owner is told of the change (NIST SP 800-63B-4, 4.6: of every change, with what to do about it), and of one that
+    nobody can tell whether it came about.
+    """
     if call.question is None or flow.pin_change is None:
         return Step(call, books, Rest())
+    if event.changed is None:
+        unknown = event.out_of_sight
+        name = "authn_password_change_unconfirmed" if unknown else "authn_password_change_fail"
+        entry = _entry(call, name, now_ms, "fault")
+        refused = _refuse(call, books, "unavailable", "fault", now_ms, (entry,))
+        return replace(refused, tell="sms_pin_changed" if unknown else "")
     if not event.changed:
         entry = _entry(call, "authn_password_change_fail", now_ms, "weak")
         again = Question(event.nonce, about=About.NEW_PIN)

@@ -305,11 +305,17 @@ class Webhook:
         return calls.Judged(False, nonce)
 
     async def _change_pin(self) -> Event:
-        if self._world.pins is None:
-            raise Fault("the directory that is set up cannot change a PIN; take `pin_change` out of the flow")
-        digits, now = self._digits.removesuffix("#"), self._world.clock()
-        changed = await self._world.pins.change(self._call.account, digits, now_ms=now)
-        return calls.PinChanged(changed, self._world.nonce())
+        digits, now, nonce = self._digits.removesuffix("#"), self._world.clock(), self._world.nonce()
+        try:
+            if self._world.pins is None:
+                raise Fault(
+                    "the directory that is set up cannot change a PIN; take `pin_change` out of the flow"
+                )
+            changed = await self._world.pins.change(self._call.account, digits, now_ms=now)
+        except Fault as fault:
+            logger.error("pin_change_fault", reason=fault.reason, detail=str(fault))
+            return calls.PinChanged(None, nonce, out_of_sight=isinstance(fault, OutOfSight))
+        return calls.PinChanged(changed, nonce)
 
     async def _forward(self, intent: str) -> tuple[Event, document.Document | None]:
         """One hop to the IVR: its document, or the event that its redirect or its 401 makes."""

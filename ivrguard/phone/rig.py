@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from ssl import SSLContext
 
 import aiohttp
 from aiohttp import web
@@ -125,13 +126,13 @@ def dialled(flow: Flow) -> tuple[str, ...]:
     return tuple(ANY_NUMBER if number == "*" else number for number in flow.numbers)
 
 
-async def listen(app: web.Application, stack: AsyncExitStack) -> str:
-    """Serve an application on a free loopback port until the stack unwinds; its origin."""
+async def listen(app: web.Application, stack: AsyncExitStack, tls: SSLContext | None = None) -> str:
+    """Serve an application on a free loopback port, over TLS if told how, until the stack unwinds; its origin."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    return f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    return f"{'http' if tls is None else 'https'}://127.0.0.1:{runner.addresses[0][1]}"
 
 
 @dataclass(frozen=True, slots=True)

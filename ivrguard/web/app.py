@@ -25,6 +25,8 @@ from ivrguard import log
 from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
+from ivrguard.directory.bank import Access, Bank
+from ivrguard.directory.http import HttpDirectory, HttpPinJudge, HttpPins
 from ivrguard.directory.local import LocalDirectory
 from ivrguard.factors.pin import PinJudge
 from ivrguard.factors.sms_code import SmsCodeJudge
@@ -46,6 +48,7 @@ from ivrguard.ports import (
 from ivrguard.telephony.links import Links
 from ivrguard.telephony.signature import SharedKey, Verifier
 from ivrguard.web.agents import Agents
+from ivrguard.web.bank import BankWatch
 from ivrguard.web.ops import Metrics, ops_app
 from ivrguard.web.reload import Reloader
 from ivrguard.web.upstream import Upstream
@@ -78,8 +81,9 @@ class Parts:
     What a server is made of. `tokens`: AccountSid -> auth tokens in force; `upstream_token`: what the IVR checks
     signatures with (None: the call's own account's). Port 0 takes a free one.
 
-    `directory`, `pin_judge`: who knows the accounts and judges their PINs, instead of our own tables and hashes.
-    `pins`, `verifications`, `numbers`, `recordings`: see `World`; None: not set up.
+    `bank`: the way to the bank's own system, which knows the accounts, and judges and changes their PINs, instead of
+    our own tables and hashes. `pins` (of our own tables), `verifications`, `numbers`, `recordings`: see `World`; None:
+    not set up.
 
     `reload`: reads the flows anew, when asked to; `watched`: the folder or file that is looked at, so that nobody
     need ask. Without `reload`, `flows` stay in force.
@@ -93,8 +97,7 @@ class Parts:
     shared_keys: tuple[SharedKey, ...] = field(default=(), repr=False)
     upstream_token: str | None = field(default=None, repr=False)
     messenger: Messenger | None = None
-    directory: Directory | None = None
-    pin_judge: Judge | None = None
+    bank: Access | None = None
     pins: Pins | None = None
     verifications: Verifications | None = None
     numbers: NumberLookup | None = None
@@ -139,11 +142,20 @@ class Server:
         self._upstream = Upstream(self._token_for)
         self.directory = LocalDirectory(parts.store, parts.keyring)
         mounting = partial(mount, parts=parts)
+        self.bank: Bank | None = None
+        directory: Directory = self.directory
+        pin_judge: Judge = self.pins
+        pins = parts.pins
+        if parts.bank is not None:
+            watch = BankWatch(self.metrics)
+            self.bank = Bank(parts.bank, clock=parts.clock, chance=parts.chance, watch=watch)
+            directory = HttpDirectory(self.bank, self.directory)
+            pin_judge, pins = HttpPinJudge(self.bank), HttpPins(self.bank)
         self.world = World(
             store=parts.store,
-            directory=parts.directory or self.directory,
+            directory=directory,
             judges={
-                Kind.PIN: parts.pin_judge or self.pins,
+                Kind.PIN: pin_judge,
                 Kind.SMS_CODE: codes,
                 Kind.TOTP: TotpJudge(parts.keyring),
             },
@@ -159,8 +171,8 @@ class Server:
             verifications=parts.verifications,
             numbers=parts.numbers,
             recordings=parts.recordings,
-            pins=parts.pins,
-            renewals=self.directory if parts.directory is None else None,
+            pins=pins,
+            renewals=self.directory if self.bank is None else None,
             mount=mounting,
         )
         self.guard = Guard(self.world)
@@ -223,7 +235,10 @@ class Server:
 
     def note(self) -> str | None:
         """What an operator should know, though callers are let through."""
-        return self.reloader.note if self.reloader is not None else None
+        notes = [self.reloader.note if self.reloader is not None else None]
+        if self.bank is not None and (left_alone := self.bank.left_alone()):
+            notes.append(f"the bank's system does not answer, and is left alone: {', '.join(left_alone)}")
+        return "; ".join(filter(None, notes)) or None
 
     async def start(self) -> None:
         """
@@ -246,6 +261,8 @@ class Server:
         self._tasks.append(loop.create_task(self._sweep()))
         if self.reloader is not None:
             self._tasks.append(loop.create_task(self.reloader.run()))
+        if self.bank is not None:
+            self._tasks.append(loop.create_task(self.bank.keep()))
         logger.info("serving", host=self._parts.host, port=self.port, ops_port=self.ops_port)
 
     async def _listen(self, app: web.Application, host: str, port: int) -> int:
@@ -290,6 +307,8 @@ class Server:
             await runner.cleanup()
         await self.guard.drain()
         await self._upstream.close()
+        if self.bank is not None:
+            await self.bank.close()
         await self._parts.store.close()
         await self.pins.close()
         logger.info("stopped")

@@ -39,6 +39,30 @@ class Metrics:
         )
         self.flying = Gauge("ivrguard_webhooks_in_flight", "Webhooks being answered", registry=self.registry)
         self.swept = Counter("ivrguard_swept", "Expired values deleted", registry=self.registry)
+        self.directory_requests = Counter(
+            "ivrguard_directory_requests",
+            "Requests to the bank's own system, by what became of them",
+            ["request", "outcome"],
+            registry=self.registry,
+        )
+        self.directory_seconds = Histogram(
+            "ivrguard_directory_seconds",
+            "Time that the bank's own system took for a request",
+            ["request"],
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
+        self.directory_open = Gauge(
+            "ivrguard_directory_circuit_open",
+            "1: requests of this kind failed in a row and are not made for a while",
+            ["request"],
+            registry=self.registry,
+        )
+        self.directory_certificate_ends = Gauge(
+            "ivrguard_directory_certificate_expiry_timestamp_seconds",
+            "When the certificate that the guard shows to the bank's own system runs out; 0: there is none",
+            registry=self.registry,
+        )
         self.reloads = Counter(
             "ivrguard_flows_reloads",
             "Readings of the flows on disk, by what became of them",

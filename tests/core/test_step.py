@@ -125,6 +125,7 @@ EVENTS = {
     *("authn_attempt", "authn_attempt_withdrawn", "authn_login_success", "authn_login_fail"),
     *("authn_login_lock", "authn_token_created", "authn_code_undelivered", "authn_attempt_unjudged"),
     *("excess_rate_limit_exceeded", "authn_password_change", "authn_password_change_fail"),
+    "authn_password_change_unconfirmed",
 }
 
 
@@ -1197,9 +1198,10 @@ def keys_pin(same: bool | None = None) -> Heard:
     return Heard("keys a new PIN", answered, True)
 
 
-def pin_changed(*, changed: bool = True) -> Heard:
+def pin_changed(*, changed: bool | None = True, out_of_sight: bool = False) -> Heard:
     """What became of it."""
-    return Heard("it is changed" if changed else "it is weak", lambda talk: PinChanged(changed, talk.nonce()))
+    words = {True: "it is changed", False: "it is weak", None: "a fault"}[changed]
+    return Heard(words, lambda talk: PinChanged(changed, talk.nonce(), out_of_sight))
 
 
 def changing() -> Talk:
@@ -1254,6 +1256,26 @@ def test_a_pin_is_changed_only_while_its_demands_hold():
         >> keys_pin() << "ask new_pin_again (8)"
         >> Pause(301) >> keys_pin(same=True) << "ask pin.short (8)"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("out_of_sight", "event", "told"),
+    [
+        (False, "authn_password_change_fail", ""),
+        (True, "authn_password_change_unconfirmed", ", tell sms_pin_changed"),
+    ],
+)
+def test_a_change_that_met_a_fault_is_on_record(out_of_sight, event, told):
+    """The call ends with an apology; where the new PIN may be in force all the same, its owner is told."""
+    talk = (
+        changing()
+        >> keys_pin() << "ask new_pin_again (8)"
+        >> keys_pin(same=True) << "change the PIN"
+        >> pin_changed(changed=None, out_of_sight=out_of_sight) << f"refuse: unavailable, fault{told}"
+    )  # fmt: skip
+
+    assert f"{event} fault" in talk.events()
+    assert "authn_password_change by_phone" not in talk.events()
 
 
 def test_silence_does_not_confirm_a_pin():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from ivrguard.core.assurance import Kind
-from ivrguard.core.errors import DirectoryFault, NotifyFault, OutOfSight
+from ivrguard.core.errors import Busy, DirectoryFault, NotifyFault, OutOfSight
 from ivrguard.core.flow import Catalogue, Flow, PinChange, Sends, Via
 from ivrguard.core.lookup import Lookup, NumberFacts, Unknown
 from ivrguard.core.rules import Demand
@@ -382,6 +382,38 @@ async def test_a_directory_that_cannot_change_pins(centre, logged):
 
     assert "cannot take your call" in line.said
     assert any("pin_change" in str(one.get("detail")) for one in logged)
+    assert await centre.events("authn_password_change_fail") == ["fault"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "event", "told"),
+    [
+        (DirectoryFault("not asked"), "authn_password_change_fail", False),
+        (Busy("full"), "authn_password_change_fail", False),
+        (OutOfSight("no answer"), "authn_password_change_unconfirmed", True),
+    ],
+)
+async def test_a_change_that_nobody_confirms_is_on_record(centre, logged, fault, event, told):
+    """An apology, an entry, and, where the PIN may be another now, a word to its owner."""
+
+    class Down:
+        async def change(self, account_id: str, digits: str, *, now_ms: int) -> bool:
+            raise fault
+
+    line = await changing(centre, Down())
+    await line.press(NEW_PIN)
+    letters = len(centre.texts.sent)
+
+    await line.press(NEW_PIN)
+    await centre.node().drain()
+
+    assert "cannot take your call" in line.said
+    assert await centre.events(event) == ["fault"]
+    assert await centre.events("authn_password_change") == []
+    assert [text for _, text in centre.texts.sent[letters:]] == (
+        [centre.flow.prompts["sms_pin_changed"]] if told else []
+    )
+    assert [one["event"] for one in logged if one["log_level"] == "error"] == ["pin_change_fault"]
 
 
 async def test_the_count_of_codes_to_a_number_outlives_a_rotation(centre, keys, rotated):

@@ -1,14 +1,28 @@
-"""The pretend bank's account system: what it answers, whom it answers, and the same work for everybody."""
+"""
+The pretend bank's account system: what it answers, whom it answers, and the same work for everybody; and that it is what
+docs/directory.openapi.yaml says, whatever it is sent.
+"""
 
 import asyncio
 import hashlib
 import hmac
 import json
 import secrets
+from collections import Counter
+from pathlib import Path
 
 import aiohttp
+import jsonschema
 import pytest
+import requests
+import schemathesis
+import yaml
+from aiohttp import web
 from aiohttp.test_utils import TestServer
+from hypothesis import HealthCheck, given
+from hypothesis import settings as searching
+from schemathesis import GenerationMode
+from schemathesis.core.failures import FailureGroup
 
 from ivrguard.phone.directory import AccountSystem
 from ivrguard.phone.rig import Clock
@@ -104,7 +118,7 @@ async def test_a_pin_costs_one_hash_whoever_is_meant(system, ask):
     """Right, wrong, of nobody, or of an account that has none."""
     reference, without = system.add("123456", pin="24681357"), system.add("222222")
     before, found = system.hashes, []
-    for ref, pin in [(reference, "24681357"), (reference, "11111111"), ("0" * 32, ""), (without, "")]:
+    for ref, pin in [(reference, "24681357"), (reference, "11111111"), ("0" * 32, "1"), (without, "1")]:
         found.append((await ask(VERIFY, reference=ref, pin=pin), system.hashes - before))
         before = system.hashes
     assert found == [((200, {"right": right}), 1) for right in (True, False, False, False)]
@@ -153,10 +167,12 @@ BODY = b'{"account":"123456"}'
         signed(LOOKUP, BODY + b" "),
         signed(LOOKUP, BODY, NOW_MS + 300_001),
         signed(LOOKUP, BODY, NOW_MS - 300_001),
+        signed(LOOKUP, BODY, "soon"),
+        signed(LOOKUP, BODY, nonce="once"),
     ],
     ids=[
         *("nothing", "unknown key", "no key", "signature", "time changed", "no time", "nonce changed"),
-        *("another path", "another body", "early", "late"),
+        *("another path", "another body", "early", "late", "no time at all", "no nonce"),
     ],
 )
 async def test_who_does_not_sign_gets_nothing(system, send, headers):
@@ -222,3 +238,149 @@ async def test_nothing_secret_shows(system, ask):
     assert "24681357" not in repr(system.asked)
     assert "hashed" not in repr(system._accounts)
     assert system.asked[0].said == {"reference": reference, "pin": "24681357"}
+
+
+# ── OpenAPI ──────────────────────────────────────────────────────────────────────────────────────────────
+
+OPENAPI = yaml.safe_load((Path(__file__).parents[2] / "docs" / "directory.openapi.yaml").read_text())
+
+
+def test_the_openapi_document_is_valid():
+    """By OpenAPI's own schema for 3.1 (https://spec.openapis.org/oas/3.1/schema/2022-10-07); a broken one is not."""
+    schemathesis.openapi.from_dict(OPENAPI).validate()
+    broken = json.loads(json.dumps(OPENAPI))
+    broken["paths"][VERIFY]["post"]["responses"]["200"].pop("description")
+    with pytest.raises(ValueError, match='"description" is a required property'):
+        schemathesis.openapi.from_dict(broken).validate()
+
+
+def conforms(path, status, headers, body):
+    """Whether an answer is one of those that the document lists: its status, its signature's form, its body's schema."""
+    said = OPENAPI["paths"][path]["post"]["responses"][str(status)]
+    name = said.get("$ref", "").rpartition("/")[2]
+    said = OPENAPI["components"]["responses"][name] if name else said
+    assert headers["Content-Type"].partition(";")[0] in said["content"]
+    if "headers" in said:
+        pattern = OPENAPI["components"]["headers"]["Signature"]["schema"]["pattern"]
+        jsonschema.validate(headers["Ivrguard-Signature"], {"type": "string", "pattern": pattern})
+    schema = said["content"]["application/json"]["schema"] | {"components": OPENAPI["components"]}
+    jsonschema.Draft202012Validator(schema).validate(json.loads(body))
+
+
+BODIES = [
+    (LOOKUP, b'{"account": "123456"}', 200),
+    (LOOKUP, b'{"account": "999999", "more": [1]}', 200),
+    (LOOKUP, b'{"number": "+15551230001"}', 200),
+    (LOOKUP, b'{"account": "123456", "number": "+15551230001"}', 400),
+    (LOOKUP, b'{"number": "15551230001"}', 400),
+    (LOOKUP, b'{"account": 123456}', 400),
+    (LOOKUP, json.dumps({"account": "0" * 65}).encode(), 400),
+    (LOOKUP, b"[]", 400),
+    (LOOKUP, b"", 400),
+    (LOOKUP, b'{"account": "\xff"}', 400),
+    (LOOKUP, b"[" * 100_000, 400),
+    (VERIFY, b'{"reference": "5f0c3e9a7b1d42688c2f6e0d9a4b7c15", "pin": "24681357"}', 200),
+    (VERIFY, b'{"reference": "5F0C3E9A7B1D42688C2F6E0D9A4B7C15", "pin": "24681357"}', 400),
+    (VERIFY, b'{"reference": "5f0c3e9a7b1d42688c2f6e0d9a4b7c15", "pin": 24681357}', 400),
+    (CHANGE, b'{"account": "123456", "pin": "97531864"}', 200),
+    (CHANGE, b'{"account": "123456", "pin": "11111111"}', 200),
+    (CHANGE, b'{"account": "999999", "pin": "97531864"}', 404),
+    (CHANGE, b'{"account": "123456", "pin": "97531864 "}', 400),
+    (CHANGE, b'{"account": "123456", "pin": ""}', 400),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "expected"), BODIES, ids=range(len(BODIES)))
+async def test_every_answer_is_one_of_the_document(system, send, path, body, expected):
+    """Of its schema, and signed; what is not as agreed is 400, and nothing is done."""
+    system.add("123456", pin="24681357", numbers=(OWNER,), sms_number=OWNER, language="es-US")
+    before = system.hashes
+    status, headers, answered = await send(path, body, signed(path, body))
+    assert status == expected
+    conforms(path, status, headers, answered)
+    assert (system.hashes == before) == (path == LOOKUP or status != 200 or b"11111111" in body)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_every_failure_is_one_of_the_document(system, send, status):
+    for path in (LOOKUP, VERIFY, CHANGE):
+        body = b'{"account": "1", "reference": "5f0c3e9a7b1d42688c2f6e0d9a4b7c15", "pin": "1"}'
+        system.fail_next(status)
+        conforms(path, *await send(path, body, signed(path, body)))
+        conforms(path, *await send(path, body, {}))
+
+
+async def test_a_path_in_front_is_not_signed(system, session):
+    """A proxy may put one before the protocol's own; what is signed begins at /v1."""
+    outer = web.Application()
+    outer.add_subapp("/guard", system.app())
+    async with TestServer(outer) as served:
+        url = served.make_url(f"/guard{LOOKUP}")
+        async with session.post(url, data=BODY, headers=signed(LOOKUP, BODY)) as answer:
+            assert (answer.status, [one.path for one in system.asked]) == (200, [LOOKUP])
+
+
+class Signs(requests.auth.AuthBase):
+    """Signs what is about to be sent, whatever it is."""
+
+    def __call__(self, request):
+        body = request.body or b""
+        body = body.encode() if isinstance(body, str) else body
+        request.headers.update(signed(request.path_url, body))
+        return request
+
+
+def bodies_only():
+    """The document without the four headers: what is sent is signed on its way out."""
+    document = json.loads(json.dumps(OPENAPI))
+    document.pop("security")
+    for path in document["paths"].values():
+        path["post"].pop("parameters")
+    return schemathesis.openapi.from_dict(document)
+
+
+@pytest.mark.parametrize("path", [LOOKUP, VERIFY, CHANGE])
+@pytest.mark.parametrize(
+    "mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value
+)
+async def test_whatever_is_sent_it_answers_as_the_document_says(system, server, path, mode):
+    """
+    Schemathesis makes bodies up, of their schema and not: none is a 5xx, none of the second kind is taken, none of the
+    first refused, and each answer is of its schema.
+    """
+    system.add("123456", pin="24681357")
+    statuses = Counter()
+
+    @searching(max_examples=20, suppress_health_check=list(HealthCheck), database=None)
+    @given(case=bodies_only()[path]["POST"].as_strategy(generation_mode=mode))
+    def fuzz(case):
+        answer = case.call(base_url=str(server.make_url("/")).rstrip("/"), auth=Signs())
+        statuses[answer.status_code] += 1
+        case.validate_response(answer)
+
+    await asyncio.to_thread(fuzz)
+    assert system.refused == 0, "what is fuzzed is signed"
+    assert set(statuses) <= ({200, 404} if mode is GenerationMode.POSITIVE else {400})
+
+
+async def test_a_system_that_breaks_the_document_is_found():
+    """An answer of another form, and a 500 that is not signed: so that the tests above show something."""
+
+    class Careless(AccountSystem):
+        async def _lookup(self, said):
+            return 200, {"account": {"id": said["account"]}}
+
+        async def _verify(self, said):
+            raise RuntimeError
+
+    careless = Careless({"k1": SECRET}, Clock(NOW_MS), hash_cost=2)
+    async with TestServer(careless.app()) as served:
+
+        def once(path, **said):
+            case = bodies_only()[path]["POST"].Case(body=said, media_type="application/json")
+            case.validate_response(case.call(base_url=str(served.make_url("/")).rstrip("/"), auth=Signs()))
+
+        with pytest.raises(FailureGroup):
+            await asyncio.to_thread(once, LOOKUP, account="123456")
+        with pytest.raises(FailureGroup):
+            await asyncio.to_thread(once, VERIFY, reference="0" * 32, pin="1")

@@ -21,6 +21,11 @@ from ivrguard import flowfile
 from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import StoreFault
 from ivrguard.core.flow import Upstream
+from ivrguard.directory.bank import Access
+from ivrguard.directory.http import HttpDirectory, HttpPinJudge, HttpPins
+from ivrguard.directory.local import LocalDirectory
+from ivrguard.directory.messages import SigningKey
+from ivrguard.factors.pin import PinJudge
 from ivrguard.flowfile import LoadedAll
 from ivrguard.keyring import Keyring, new_material
 from ivrguard.phone import bank
@@ -109,18 +114,27 @@ def test_no_secret_shows(parts):
 
 
 def test_other_parts_take_the_place_of_ours(parts):
-    """A directory and a judge of PINs from outside; our own tables and hashes stay at hand for commands and tests."""
+    """What is handed in is used; what is not is not set up."""
     names = ("pins", "verifications", "numbers", "recordings")
     ours = Server(parts)
     assert (ours.world.directory, ours.world.judges[Kind.PIN]) == (ours.directory, ours.pins)
     assert [getattr(ours.world, name) for name in names] == [None] * 4
 
-    given = {name: object() for name in ("directory", "pin_judge", *names)}
+    given = {name: object() for name in names}
     theirs = Server(replace(parts, **given))
-    assert theirs.world.directory is given["directory"]
-    assert theirs.world.judges[Kind.PIN] is given["pin_judge"]
     assert [getattr(theirs.world, name) for name in names] == [given[name] for name in names]
-    assert (type(theirs.directory), type(theirs.pins)) == (type(ours.directory), type(ours.pins))
+
+
+async def test_the_banks_own_system_takes_the_place_of_our_tables(parts):
+    """Accounts, PINs and their changes all come from there; our own tables stay at hand for apps, commands and tests."""
+    access = Access("http://127.0.0.1:1", SigningKey("k1", bytes(32)))
+    server = Server(replace(parts, bank=access, pins=object()))
+    world = server.world
+    kinds = (type(world.directory), type(world.judges[Kind.PIN]), type(world.pins))
+    assert kinds == (HttpDirectory, HttpPinJudge, HttpPins)
+    assert (type(server.directory), type(server.pins)) == (LocalDirectory, PinJudge)
+    assert world.directory._own is server.directory
+    await server.stop()
 
 
 # ── a naming key that rotates ────────────────────────────────────────────────────────────────────────────
