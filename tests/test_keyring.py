@@ -15,7 +15,7 @@ from joserfc.jwk import KeySet, OctKey, OKPKey
 from joserfc.jws import JWSRegistry
 
 from ivrguard import settings
-from ivrguard.keyring import Keyring, new_material, with_new, written
+from ivrguard.keyring import Keyring, certificate_ends_ms, new_material, with_new, written
 
 NOW_MS = 1_790_000_000_000
 NOW_S = NOW_MS // 1000
@@ -354,3 +354,23 @@ def test_no_key_shows_in_a_repr() -> None:
     for letter in "abcd":
         assert letter * 8 not in text
         assert base64.b64encode(key(letter)).decode()[:8] not in text
+
+
+# ── certificates ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_chain_of_certificates_ends_with_the_first_that_does(authority: Callable[[str], Any]) -> None:
+    """Which is not always the guard's own. In milliseconds since the epoch, UTC."""
+    made = authority("bank")
+    soon, late = (made.issue(name, days=days)[0].read_bytes() for name, days in (("soon", 3), ("late", 30)))
+    assert certificate_ends_ms(late + soon) == certificate_ends_ms(soon)
+    assert certificate_ends_ms(late) - certificate_ends_ms(soon) == pytest.approx(27 * 86_400_000, abs=60_000)
+    assert certificate_ends_ms(late) > 1_700_000_000_000
+
+
+@pytest.mark.parametrize(
+    "pem", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"]
+)
+def test_what_is_no_certificate_is_a_fault(pem: bytes) -> None:
+    with pytest.raises(ValueError):
+        certificate_ends_ms(pem)

@@ -326,8 +326,8 @@ class Builder:
         ivr.origin = running.ivr_url
         return House(running, ivr, await owner(running))
 
-    async def node(self, house: House) -> Rig:
-        """A second node: another server over the same data, with the same keys, clock, IVR and carrier."""
+    async def node(self, house: House, **extra: object) -> Rig:
+        """A second node: another server over the same data, with the same keys, clock, IVR and carrier; `extra`: fields of `Parts`."""
         first = house.rig
         second = rig(
             first.flow,
@@ -337,7 +337,7 @@ class Builder:
             keyring=first.keyring,
             path=urlsplit(first.flow.upstream.url).path,
             hash_threads=2,
-            extra={"messenger": first.server.world.messenger},
+            extra={"messenger": first.server.world.messenger, **extra},
         )
         return await self.stack.enter_async_context(second)
 
