@@ -17,6 +17,7 @@ Where is …?
 | the record and its chain | core/audit.py |
 | what we need from the world | ports.py |
 | Twilio's signature | telephony/signature.py |
+| the bank's own accounts and PINs | directory/http.py; directory/bank.py, `ask` |
 | the shape of a webhook | telephony/delivery.py |
 | how the IVR's TwiML is rewritten | telephony/document.py, telephony/links.py |
 | the guard's own TwiML | telephony/twiml.py |
