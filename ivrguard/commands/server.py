@@ -23,6 +23,7 @@ from ivrguard.commands.shell import (
     settled,
     store_of,
 )
+from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow, Via
 from ivrguard.notify.lookup import TwilioLookup
@@ -44,6 +45,7 @@ to; in the file they are refused. An unknown `IVRGUARD_…` variable or key is a
 """
 
 VERIFY_DEADLINE_S = 5.0
+SENDERS = "IVRGUARD_SMS_FROM or IVRGUARD_SMS_MESSAGING_SERVICE_SID"
 
 app = typer.Typer()
 
@@ -64,14 +66,24 @@ class Twilio:
                 await one.close()
 
     async def unfit(self, flows: tuple[Flow, ...]) -> tuple[str, ...]:
-        """What keeps flows that send codes through Verify from working with the service that is set up."""
-        digits = {
-            factor.digits for flow in flows for factor in flow.factors.values() if factor.via is Via.VERIFY
-        }
+        """What flows want of Twilio and will not get: each with what to set, and what comes of it until then."""
+        codes = [one for flow in flows for one in flow.factors.values() if one.kind is Kind.SMS_CODE]
+        digits = {one.digits for one in codes if one.via is Via.VERIFY}
+        found = []
         if digits and self.verify is None:
-            return ("a flow sends codes through Verify: set IVRGUARD_VERIFY_SERVICE_SID",)
-        found = [await self.verify.ready(one, deadline_s=VERIFY_DEADLINE_S) for one in digits if self.verify]
-        return tuple(why for why in found if why is not None)
+            found.append("a flow sends codes through Verify: set IVRGUARD_VERIFY_SERVICE_SID")
+        if self.verify is not None:
+            asked = [await self.verify.ready(one, deadline_s=VERIFY_DEADLINE_S) for one in sorted(digits)]
+            found += [why for why in asked if why is not None]
+        if self.messenger is None and any(one.via is Via.MESSAGES for one in codes):
+            found.append(f"a flow sends codes by text message: set {SENDERS}")
+        unfit = [f"{why}; until then those codes are not sent" for why in found]
+        if self.messenger is None and any(len(flow.factors) > 1 for flow in flows):
+            unfit.append(
+                "owners are to be told of a right first factor with a wrong second, and of a new PIN, also where "
+                f"codes go through Verify: set {SENDERS}; until then nobody is told"
+            )
+        return tuple(unfit)
 
 
 def twilio_of(configured: Settings) -> Twilio:
@@ -152,7 +164,7 @@ def serve_(config: Config = CONFIG) -> None:
         twilio = twilio_of(configured)
         try:
             for why in await twilio.unfit(flows):
-                err.print(f"warning: {why}; until then those codes are not sent")
+                err.print(f"warning: {why}")
             server = server_of(configured, flows, store, twilio)
             if server.bank is not None and (why_not := await server.bank.unfit()) is not None:
                 err.print(f"warning: {why_not}; until then callers are refused")

@@ -176,6 +176,26 @@ def reached(
     return tuple(sorted(names, key=lambda name: -least(levels[name])))
 
 
+def authenticated_ms(
+    levels: Mapping[str, Expression], proofs: Sequence[Proof], freshness: Freshness, now_ms: int
+) -> int:
+    """
+    How fresh the strongest level is that the proofs reach: when the oldest proof was made that it cannot do without.
+
+    That is what whoever compares it with a `max_age` relies on (OpenID Connect Core, 2, `auth_time`; RFC 9470): a new
+    code does not make an old PIN young. Where no level is reached, the last proof's time; 0 without any.
+    """
+    counting = [proof for proof in proofs if freshness.counts(proof, now_ms)]
+    youngest_first = sorted(counting, key=lambda proof: -proof.at_ms)
+    enough = (
+        proof.at_ms
+        for level in reached(levels, proofs, freshness, now_ms)[:1]
+        for count, proof in enumerate(youngest_first, 1)
+        if satisfied(levels[level], frozenset(each.factor for each in youngest_first[:count]))
+    )
+    return next(enough, youngest_first[0].at_ms if youngest_first else 0)
+
+
 def least(expression: Expression) -> int:
     """The fewest factors that can fulfil the level: how strong it is, for sorting."""
     found = plan(expression, frozenset(), factors_of(expression))

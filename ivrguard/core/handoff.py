@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ivrguard.core.assurance import Freshness, Proof, amr, proved, reached, satisfied
+from ivrguard.core.assurance import Freshness, Proof, amr, authenticated_ms, proved, reached, satisfied
 from ivrguard.core.audit import Entry
 from ivrguard.core.flow import Flow
 from ivrguard.core.lockout import Rule as Lockout
@@ -37,7 +37,7 @@ class Leg:
     """
     One hand-over. `queues`: the targets it may be redeemed for. `carriers`: how the token travels.
 
-    `acr`, `amr`, `auth_ms`: what was proved at the transfer. `agent`: who redeemed it, when (`redeemed_ms`).
+    `acr`, `amr`: what was proved at the transfer, `auth_ms`: how fresh that level was. `agent`: who redeemed it, when (`redeemed_ms`).
     `whispers`: per target the guard's link to the IVR's own whisper, which comes after the code.
     """
 
@@ -139,7 +139,7 @@ def mint(
         intent=intent,
         acr=reached(flow.levels, holder.proofs, Freshness(), now_ms),
         amr=amr(holder.proofs, Freshness(), now_ms),
-        auth_ms=max((proof.at_ms for proof in holder.proofs), default=0),
+        auth_ms=authenticated_ms(flow.levels, holder.proofs, Freshness(), now_ms),
         issued_ms=now_ms,
         expires_ms=now_ms + flow.token_valid_s * 1000,
     )

@@ -258,6 +258,7 @@ def _ask_factor(
             kept = tuple(one for one in call.sent if _outlives(factor, one, send))
             call = replace(call, sent=(*kept, send), codes_sent=call.codes_sent + 1)
             books = after
+            entries = (*entries, _sending(call, factor, send, now_ms, for_real=for_real))
     offers = _offers(flow, call, name, now_ms) if heard_before else ()
     words = (*preface, _worded(call, said, whole=whole or send is not None), *offers)
     return Step(_heard(call, said), books, Ask(question, words, factor.digits, send, for_real), entries)
@@ -290,6 +291,14 @@ def _counted(flow: Flow, call: Call, books: Books, now_ms: int) -> tuple[Books, 
             return books, spent
         after[name] = (*times, now_ms)
     return replace(books, sends=after), ""
+
+
+def _sending(call: Call, factor: Factor, send: Sent, now_ms: int, *, for_real: bool) -> Entry:
+    """A code goes out, again or for show; one that did not get far has an entry of its own behind it."""
+    reason = ("again" if send.again else "new") if for_real else "for_show"
+    return _entry(
+        call, "authn_code_sent", now_ms, reason, factor=send.factor, via=factor.via, intent=send.intent
+    )
 
 
 def _code(flow: Flow, question: Question, live: Sent | None, intent: str, now_ms: int) -> Sent:
@@ -400,9 +409,12 @@ def _pin_changed(flow: Flow, call: Call, books: Books, event: PinChanged, now_ms
         entry = _entry(call, "authn_password_change_fail", now_ms, "weak")
         again = Question(event.nonce, about=About.NEW_PIN)
         return _missed(flow, call, books, again, "new_pin_weak", now_ms, (entry,))
-    entry = _entry(call, "authn_password_change", now_ms, "by_phone")
+    changed = _entry(call, "authn_password_change", now_ms, "by_phone")
+    told = _entry(call, "owner_notified", now_ms, "sms_pin_changed")
     call = replace(call, question=None, pending=None, misses=0)
-    return Step(call, books, GoOn("pin_changed", flow.pin_change.then), (entry,), tell="sms_pin_changed")
+    return Step(
+        call, books, GoOn("pin_changed", flow.pin_change.then), (changed, told), tell="sms_pin_changed"
+    )
 
 
 def _claimed(flow: Flow, call: Call, books: Books, event: Answered, now_ms: int) -> Step:
@@ -429,6 +441,8 @@ def _judged(flow: Flow, call: Call, books: Books, event: Judged, now_ms: int) ->
     entry = _entry(call, "authn_login_fail", now_ms, reason, factor=question.factor, lane=lane_name(call))
     entries = (entry, *_locks(flow, call, books, question, now_ms))
     warn = bool(call.proofs) and call.known and not call.warned
+    if warn:
+        entries = (*entries, _entry(call, "owner_notified", now_ms, "sms_warning", factor=question.factor))
     call = replace(call, warned=call.warned or warn)
     again = replace(question, nonce=event.nonce, held="", counted="")
     turn = _missed(flow, call, books, again, "again", now_ms, entries)

@@ -25,7 +25,7 @@ class Receipt:
     """
     What a desk gets for a token: the signed receipt, and the same in words an agent can read.
 
-    `age_s`: seconds since the last proof. `may`: what the caller may do now, and what still needs a factor. `notes`:
+    `age_s`: how old the oldest proof is that the level rests on. `may`: what the caller may do now, and what still needs a factor. `notes`:
     what the attestation says against the number that he calls from; it changes nothing of the rest.
     """
 

@@ -22,7 +22,7 @@ from ivrguard.core.flow import Factor, Flow, Via
 from ivrguard.core.lookup import NumberFacts, withheld
 from ivrguard.guard import books
 from ivrguard.guard.world import World
-from ivrguard.ports import Account, Challenge, Change, Credential, Put, Right, Verdict
+from ivrguard.ports import Account, Challenge, Change, Credential, Messenger, Put, Right, Verdict
 
 SEND_DEADLINE_S = 4.0
 CHECK_DEADLINE_S = 4.0
@@ -91,11 +91,10 @@ async def send_code(world: World, flow: Flow, call: Call, sent: calls.Sent) -> N
     if factor.via is Via.VERIFY:
         await _start(world, sent, number, intent, catalogue.language)
         return
-    if world.messenger is None:
-        raise NotifyFault("no messages can be sent: no sender is configured", why="not_set_up")
+    messenger = _messenger(world)
     code = world.codes.code(challenge_of(flow, call, sent))
     text = catalogue.prompts["sms_text"].format(code=code, intent=intent)
-    await world.messenger.send(number, text, deadline_s=SEND_DEADLINE_S)
+    await messenger.send(number, text, deadline_s=SEND_DEADLINE_S)
 
 
 def _number(account: Account | None, factor: Factor) -> str:
@@ -132,20 +131,39 @@ async def send_unheard(world: World, flow: Flow, call: Call, sent: calls.Sent) -
     """The same for a caller who has proved nothing: he is told nothing, so a failure goes on record here."""
     try:
         await send_code(world, flow, call, sent)
-    except NotifyFault as fault:
-        detail = (("factor", sent.factor),)
-        entry = Entry(world.clock(), "authn_code_undelivered", call.sid, call.ref, fault.why, detail)
-        await world.store.amend([], lambda _: Change(None, (), (entry,)))
+    except Fault as fault:
+        await _undelivered(world, call, fault, "authn_code_undelivered", factor=sent.factor)
         raise
 
 
 async def tell_owner(world: World, flow: Flow, call: Call, prompt: str) -> None:
-    """Write to the account's owner: what a thief would not want him to know (OWASP; NIST SP 800-63B-4, 4.6)."""
-    account = await world.directory.by_id(call.account)
-    numbers = account.numbers if account else ()
-    if account and numbers and world.messenger is not None:
+    """
+    Write to the account's owner: what a thief would not want him to know (OWASP; NIST SP 800-63B-4, 4.6).
+
+    Nobody waits for it: that it did not get out is on record, whatever the reason, and raised for the log.
+    """
+    try:
+        account = await world.directory.by_id(call.account)
+        if account is None or not account.numbers:
+            raise NotifyFault("the account has no number on file to write to", why="no_number")
+        messenger = _messenger(world)
         text = flow.catalogue(account.language).prompts[prompt]
-        await world.messenger.send(numbers[0], text, deadline_s=SEND_DEADLINE_S)
+        await messenger.send(account.numbers[0], text, deadline_s=SEND_DEADLINE_S)
+    except Fault as fault:
+        await _undelivered(world, call, fault, "owner_not_notified", notice=prompt)
+        raise
+
+
+def _messenger(world: World) -> Messenger:
+    if world.messenger is None:
+        raise NotifyFault("no messages can be sent: no sender is configured", why="not_set_up")
+    return world.messenger
+
+
+async def _undelivered(world: World, call: Call, fault: Fault, event: str, **detail: str) -> None:
+    why = fault.why if isinstance(fault, NotifyFault) else fault.reason
+    entry = Entry(world.clock(), event, call.sid, call.ref, why, tuple(detail.items()))
+    await world.store.amend([], lambda _: Change(None, (), (entry,)))
 
 
 def to_of(world: World, account: Account | None, name: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from ivrguard import log
 from ivrguard.core import admission, lockout
 from ivrguard.core import call as calls
-from ivrguard.core.assurance import Freshness, amr, reached
+from ivrguard.core.assurance import Freshness, amr, authenticated_ms, reached
 from ivrguard.core.audit import Entry
 from ivrguard.core.call import Call, Event, Step
 from ivrguard.core.demands import asked_of, missing
@@ -473,7 +473,7 @@ class Webhook:
         }
         if call.proofs:  # an account that is only claimed is nobody's identity yet
             claims["sub"] = call.account
-            claims["auth_time"] = max(proof.at_ms for proof in call.proofs) // 1000
+            claims["auth_time"] = authenticated_ms(self._flow.levels, call.proofs, Freshness(), now) // 1000
         return self._world.keys.sign(claims, typ="ivrguard-assertion+jwt")
 
     def _seal(self, plain: bytes, what: str) -> str:

@@ -237,29 +237,43 @@ async def verify_service():
         yield await listen(service.app(), stack)
 
 
+SENDER = "IVRGUARD_SMS_FROM or IVRGUARD_SMS_MESSAGING_SERVICE_SID"
+NO_SERVICE = (
+    "a flow sends codes through Verify: set IVRGUARD_VERIFY_SERVICE_SID; until then those codes are not sent"
+)
+NO_FIT = (
+    "the Verify Service makes codes of 6 digits, and the flow asks for 8; until then those codes are not sent"
+)
+NO_SENDER = f"a flow sends codes by text message: set {SENDER}; until then those codes are not sent"
+NOBODY_TOLD = (
+    "owners are to be told of a right first factor with a wrong second, and of a new PIN, also where codes go "
+    f"through Verify: set {SENDER}; until then nobody is told"
+)
+
+
 @pytest.mark.parametrize(
-    ("via", "service", "digits", "expected"),
+    ("via", "service", "sender", "digits", "expected"),
     [
-        (Via.MESSAGES, "", 6, ()),
-        (Via.VERIFY, "", 6, ("a flow sends codes through Verify: set IVRGUARD_VERIFY_SERVICE_SID",)),
-        (Via.VERIFY, SERVICE_SID, 6, ()),
-        (
-            Via.VERIFY,
-            SERVICE_SID,
-            8,
-            ("the Verify Service makes codes of 6 digits, and the flow asks for 8",),
-        ),
+        (Via.MESSAGES, "", "+18005550199", 6, ()),
+        (Via.MESSAGES, "", "", 6, (NO_SENDER, NOBODY_TOLD)),
+        (Via.VERIFY, "", "+18005550199", 6, (NO_SERVICE,)),
+        (Via.VERIFY, SERVICE_SID, "+18005550199", 6, ()),
+        (Via.VERIFY, SERVICE_SID, "", 6, (NOBODY_TOLD,)),
+        (Via.VERIFY, SERVICE_SID, "", 8, (NO_FIT, NOBODY_TOLD)),
     ],
 )
-async def test_a_verify_service_that_does_not_fit_is_told_at_the_start(keys, via, service, digits, expected):
-    """Before a caller waits for a code that cannot be keyed."""
+async def test_what_is_not_set_up_is_told_at_the_start(keys, via, service, sender, digits, expected):
+    """Before a caller waits for a code that cannot be sent or keyed, and before a thief goes unnoticed."""
     flow = verified(flowfile.load(FLOW).flow, digits=digits)
     flow = replace(flow, factors={**flow.factors, "code": replace(flow.factors["code"], via=via)})
     async with verify_service() as url:
         env = {**served(keys), "IVRGUARD_VERIFY_SERVICE_SID": service, "IVRGUARD_VERIFY_API_URL": url}
+        env |= {"IVRGUARD_SMS_FROM": sender}
         twilio = server.twilio_of(settings.load(env, None))
         try:
             assert await twilio.unfit((flow,)) == expected
+            alone = replace(flow, factors={"pin": flow.factors["pin"]})
+            assert await twilio.unfit((alone,)) == ()
         finally:
             await twilio.close()
 

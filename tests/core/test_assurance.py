@@ -17,6 +17,7 @@ from ivrguard.core.assurance import (
     Kind,
     Proof,
     amr,
+    authenticated_ms,
     categories,
     factors_of,
     least,
@@ -220,6 +221,48 @@ def test_reached_levels_come_strongest_first():
 
     assert reached(levels, (proof("pin"), proof("code")), Freshness(), NOW_MS) == ("two", "one", "known")
     assert reached(levels, (proof("pin", age_ms=2_000),), Freshness(1), NOW_MS) == ()
+
+
+@pytest.mark.parametrize(
+    ("proofs", "age_ms"),
+    [
+        ((), None),
+        ((proof("pin", age_ms=9),), 9),
+        ((proof("pin", age_ms=9), proof("code", age_ms=2)), 9),  # two factors: the PIN is old
+        ((proof("pin", age_ms=2), proof("code", age_ms=9)), 9),
+        (
+            (proof("pin", age_ms=5), proof("code", age_ms=9), proof("app", age_ms=2)),
+            5,
+        ),  # the code is not needed
+        ((proof("code", age_ms=9), proof("app", age_ms=2)), 2),  # one factor: either does
+        ((proof("pin", age_ms=-CLOCK_SKEW_MS - 1), proof("app", age_ms=7)), 7),  # from the future
+    ],
+)
+def test_a_level_is_as_old_as_the_oldest_proof_it_cannot_do_without(proofs, age_ms):
+    """A new code does not make an old PIN young, and a proof that is not needed does not make the level old."""
+    levels = {"one": ONE, "two": TWO}
+    expected = 0 if age_ms is None else NOW_MS - age_ms
+
+    assert expected == authenticated_ms(levels, proofs, Freshness(), NOW_MS)
+
+
+def test_without_a_level_it_is_the_last_proof_s_time():
+    """Something was proved, though no level is made of it."""
+    proofs = (proof("pin", age_ms=9), proof("code", age_ms=2))
+    assert authenticated_ms({}, proofs, Freshness(), NOW_MS) == NOW_MS - 2
+
+
+@given(st.lists(st.tuples(st.sampled_from(["pin", "code", "app"]), st.integers(0, 9)), max_size=3))
+def test_whoever_asks_for_that_age_is_given_the_level_and_no_younger_one(made):
+    """For any proofs: the level holds with `max_age` set to its age, and with a millisecond less it does not."""
+    proofs = tuple(proof(factor, age_ms=age_ms) for factor, age_ms in dict(made).items())
+    levels = {"two": TWO}
+    age_ms = NOW_MS - authenticated_ms(levels, proofs, Freshness(), NOW_MS)
+    within = [
+        frozenset(one.factor for one in proofs if NOW_MS - one.at_ms <= age_ms - less) for less in (0, 1)
+    ]
+    if reached(levels, proofs, Freshness(), NOW_MS):
+        assert [satisfied(TWO, have) for have in within] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ LEG = Leg(
     intent="agent",
     acr=("two_factor", "one_factor"),
     amr=("pin", "otp", "sms", "mfa"),
-    auth_ms=NOON - 5_000,
+    auth_ms=NOON - 90_000,
     issued_ms=NOON,
     expires_ms=NOON + 600_000,
 )
@@ -95,7 +95,7 @@ class Presented:
 
 
 def test_a_leg_says_what_is_proved_by_now():
-    """Levels strongest first, methods, the last proof's time; and how long an agent has."""
+    """Levels strongest first, methods, how fresh the strongest is; and how long an agent has."""
     leg = mint(
         FLOW,
         HOLDER,
@@ -373,7 +373,7 @@ def test_a_receipt_names_who_holds_the_caller(actors, act):
         "sub": "123456",
         "acr": "two_factor",
         "amr": ["pin", "otp", "sms", "mfa"],
-        "auth_time": 1_699_999_995,
+        "auth_time": 1_699_999_910,
         "call_sid": "CA1",
         "intent": "agent",
         "jti": "r-1",

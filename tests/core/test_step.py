@@ -126,6 +126,7 @@ EVENTS = {
     *("authn_login_lock", "authn_token_created", "authn_code_undelivered", "authn_attempt_unjudged"),
     *("excess_rate_limit_exceeded", "authn_password_change", "authn_password_change_fail"),
     "authn_password_change_unconfirmed",
+    *("authn_code_sent", "owner_notified"),
 }
 
 
@@ -1510,6 +1511,7 @@ ATTEMPT, RIGHTLY = (
     "authn_login_success right factor={0} lane=pool",
 )
 WRONGLY = "authn_login_fail wrong factor={0} lane=pool"
+SENT = "authn_code_sent {0} factor=code via=messages intent={1}"
 CLAIMED = "account_claimed known lane=pool"
 ENTERED = [UP.format("identify", "/menu"), CLAIMED]
 VERIFIED = [*ENTERED, ATTEMPT.format("pin"), RIGHTLY.format("pin"), GRANTED.format("/menu")]
@@ -1528,7 +1530,7 @@ VERIFIED = [*ENTERED, ATTEMPT.format("pin"), RIGHTLY.format("pin"), GRANTED.form
         pytest.param(verified, VERIFIED, id="verified"),
         pytest.param(
             lambda: verified() >> arrives("/wire/a"),
-            [*VERIFIED, UP.format("code", "/wire/a")],
+            [*VERIFIED, UP.format("code", "/wire/a"), SENT.format("new", "wire")],
             id="stepping up",
         ),
         pytest.param(
@@ -1576,8 +1578,46 @@ VERIFIED = [*ENTERED, ATTEMPT.format("pin"), RIGHTLY.format("pin"), GRANTED.form
             id="busy",
         ),
         pytest.param(
+            lambda: verified() >> arrives("/wire/a") << "ask sms_code (6), code for wire sent" >> keys("1"),
+            [
+                *VERIFIED,
+                UP.format("code", "/wire/a"),
+                SENT.format("new", "wire"),
+                SENT.format("again", "wire"),
+            ],
+            id="another code",
+        ),
+        pytest.param(
+            lambda: identified(account=NOBODY, path="/limits"),
+            [
+                UP.format("identify", "/limits"),
+                "account_claimed unknown lane=pool",
+                SENT.format("for_show", "limits"),
+            ],
+            id="a code for nobody",
+        ),
+        pytest.param(
+            lambda: (
+                verified()
+                >> arrives("/wire/a")
+                << "ask sms_code (6), code for wire sent"
+                >> keys("333444")
+                << "judge code against the code for wire"
+                >> WRONG
+            ),
+            [
+                *VERIFIED,
+                UP.format("code", "/wire/a"),
+                SENT.format("new", "wire"),
+                ATTEMPT.format("code"),
+                WRONGLY.format("code"),
+                "owner_notified sms_warning factor=code",
+            ],
+            id="right first, wrong second",
+        ),
+        pytest.param(
             lambda: verified() >> more("two_factor"),
-            [*VERIFIED, "authz_step_up code"],
+            [*VERIFIED, "authz_step_up code", "authn_code_sent new factor=code via=messages"],
             id="the IVR asks for more",
         ),
         pytest.param(

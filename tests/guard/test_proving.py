@@ -491,30 +491,75 @@ async def test_limits_of_a_number_count_over_calls(centre):
     assert "could not verify you" in line.said
 
 
-async def test_nobody_is_written_to_without_a_number_or_a_sender(centre, keys):
-    """An account without a number, or a guard without a messenger: no letter, no fault."""
-    centre.texts.fault = None
-    directory = LocalDirectory(centre.store.store, keys)
-    account = await directory.find(ACCOUNT)
-    await directory.replace(replace(account, numbers=()), now_ms=centre.clock(), by="test")
+@pytest.mark.parametrize("via", list(Via))
+async def test_the_owner_is_told_of_a_right_first_factor_and_a_wrong_second(centre, via):
+    """Once in a call, whoever makes the codes: somebody has his PIN (OWASP, Credential stuffing)."""
+    centre.flow = with_code(centre.flow, via=via)
+    guard = centre.node("a", verifications=Service())
     line = await centre.verified()
     await line.press("3")
 
-    await line.press("000000")
-    await centre.node().drain()
+    for guess in ("000000", "000001"):
+        await line.press(guess)
+    await guard.drain()
 
+    warned = [to for to, text in centre.texts.sent if text == centre.flow.prompts["sms_warning"]]
+    assert warned == [OWNER]
+    assert await centre.events("owner_notified") == ["sms_warning"]
+    assert await centre.events("owner_not_notified") == []
+
+
+@pytest.mark.parametrize("why", ["no_number", "not_set_up", "outage"])
+async def test_an_owner_who_was_not_told_is_on_record(centre, keys, logged, why):
+    """An account without a number, a guard without a sender, a carrier that is down; the log has it, too."""
+    if why == "no_number":
+        directory = LocalDirectory(centre.store.store, keys)
+        account = await directory.find(ACCOUNT)
+        await directory.replace(replace(account, numbers=()), now_ms=centre.clock(), by="test")
+    guard = centre.node("a")
+    line = await centre.verified()
+    await line.press("3")
+    if why == "not_set_up":
+        guard.world = replace(guard.world, messenger=None)
+    centre.texts.fault = NotifyFault("down", why="outage") if why == "outage" else None
+
+    await line.press("000000")
+    await guard.drain()
+
+    assert await centre.events("owner_not_notified") == [why]
     assert [text for _, text in centre.texts.sent if text == centre.flow.prompts["sms_warning"]] == []
+    assert [one["event"] for one in logged if one["log_level"] == "error"] == ["message_not_sent"]
+
+
+class Down:
+    """A directory that does not answer."""
+
+    async def by_id(self, _: str) -> None:
+        raise DirectoryFault("down")
+
+
+async def test_what_nobody_waits_for_is_on_record_whatever_fails(centre):
+    """The directory as well as the carrier: of a letter, and of a code before anything is proved."""
+    line = await centre.verified()
+    await line.press("3")
+    call, flow = await centre.stored(line), centre.flow
+    world = replace(centre.node().world, directory=Down())
+
+    for work in (
+        proving.tell_owner(world, flow, call, "sms_warning"),
+        proving.send_unheard(world, flow, call, call.sent[0]),
+    ):
+        with pytest.raises(DirectoryFault):
+            await work
+
+    assert await centre.events("owner_not_notified") == ["directory"]
+    assert await centre.events("authn_code_undelivered") == ["directory"]
 
 
 async def test_a_directory_that_fails_under_a_code_ends_in_words(centre):
     """The look-up of the number is the directory's fault, and no code is sent."""
     line = await centre.verified()
     guard = centre.node()
-
-    class Down:
-        async def by_id(self, _: str) -> None:
-            raise DirectoryFault("down")
-
     guard.world = replace(guard.world, directory=Down())
     await line.press("3")
 

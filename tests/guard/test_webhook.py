@@ -574,6 +574,26 @@ async def test_the_ivr_is_told_what_is_proved(centre: Centre, keys: Keyring):
     assert len({each["jti"] for each in told}) == 3
 
 
+async def test_a_new_code_does_not_make_an_old_pin_young(centre: Centre, keys: Keyring):
+    """`auth_time` is how fresh the level is: an IVR that compares it with an age relies on both factors."""
+    centre.having(rules=(Rule(Demand("two_factor"), path="/menu", digits="3"),))
+    line = await centre.verified()
+    proved_s = centre.clock() // 1000
+    centre.clock.advance(600)
+
+    await line.press("3")
+    await line.press(centre.texts.code())
+
+    told = keys.verify(
+        centre.ivr.asked[-1].assertion,
+        typ="ivrguard-assertion+jwt",
+        iss=ISSUER,
+        aud=IVR,
+        now_ms=centre.clock(),
+    )
+    assert (told["acr"], told["auth_time"]) == ("two_factor", proved_s)
+
+
 async def test_cookies_of_the_ivr_stay_with_the_call(centre: Centre):
     """What it set on one hop it gets on the next, and in the next webhook; another call has none of them."""
     centre.ivr.pages["/menu"] = lambda _: Reply(302, "", None, b"", location="/on", cookies="jar-1")

@@ -148,6 +148,7 @@ STORY = """
     authn_login_success right
     authz_granted request
     authz_step_up code
+    authn_code_sent new
     authn_attempt counted
     authn_login_success right
     authz_granted request
