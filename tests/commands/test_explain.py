@@ -1,11 +1,13 @@
 """`explain`: one decision, with the reason of each rule, and what a caller would be asked."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
-from ivrguard.commands import explain as command
-from ivrguard.core.rules import Demand
+from ivrguard import flowfile
+from ivrguard.commands.plain import conditions
 
 FLOW = """\
 flow: shop
@@ -39,46 +41,104 @@ def shop(flows):
 
 @pytest.fixture
 def explained(asked, shop):
-    """The lines of an explanation, each as rule, match, and whether a caller would be asked."""
+    """The lines of an explanation."""
 
-    def run(*arguments):
-        result = asked({}, "explain", shop, *arguments)
+    def run(*arguments, flow=shop):
+        result = asked({}, "explain", flow, *arguments)
         assert (result.code, result.err) == (0, "")
         return result.out.splitlines()
 
     return run
 
 
-def test_a_request_is_explained_rule_by_rule(explained):
-    """Hit, miss or may, and why; what may match is followed by what decides otherwise."""
-    lines = explained("--path", "/menu")
+def test_an_explanation_reads_as_a_table(explained):
+    """A row for each rule with hit, miss or may, and why; what it needs and would ask; then what is left open."""
+    lines = explained("--path", "/menu", "--method", "POST")
 
-    assert [line.split()[:2] for line in lines[1:]] == [
-        ["rules[0]", "miss"],
-        ["rules[1]", "may"],
-        ["rules[2]", "may"],
-        ["rules[3]", "may"],
-        ["rules[4]", "miss"],
-        ["rules[5]", "miss"],
-        ["default", "hit"],
+    assert lines[0].startswith("shop ")
+    assert lines[0].endswith(": a request for /menu")
+    assert lines[2:] == [
+        "rules[0]  miss  /hours                                 another path",
+        "rules[1]  may   /menu, keys 3, on mon-fri 08:00-18:00  not told: --digits, --at",
+        "                needs: two_factor within 5m, for wire",
+        (
+            "                asked: account_number (if he has not told it), then pin, then code; "
+            "then your IVR gets the request"
+        ),
+        "rules[2]  miss  /menu, by GET                          another method",
+        "rules[3]  may   /menu, dialled +18005550178            not told: --dialled",
+        "                needs: one_factor",
+        "                asked: account_number (if he has not told it), then pin; then your IVR gets the request",
+        "rules[4]  miss  transfer to enqueue:fraud-line         speaks of transfers",
+        "rules[5]  miss  any transfer                           speaks of transfers",
+        "default   hit   everything else                        no rule is sure to match",
+        "                needs: one_factor",
+        "                asked: account_number (if he has not told it), then pin; then your IVR gets the request",
+        "",
+        "Tell --digits and --at and --dialled, and there is one answer.",
     ]
-    assert "other path" in lines[1]
-    assert "not told: digits, hours" in lines[2]
-    assert "speaks of transfers" in lines[5]
-    assert lines[2].endswith("pin, then code; then the IVR is asked")
-    assert lines[7].endswith("pin; then the IVR is asked")
+
+
+def rows(lines):
+    """Rule and match of each row."""
+    return [tuple(line.split()[:2]) for line in lines if line.startswith(("rules[", "default", "pin_change"))]
 
 
 def test_what_is_told_decides(explained):
-    """Keys, method, number dialled, time, and what is proved."""
-    monday = explained("--path", "/menu", "--digits", "3", "--at", "Mon 09:30", "--proved", "pin@3m")
+    """Keys, method, number dialled and time; the rules behind the one that decides are named, and no more."""
+    monday = explained("--path", "/menu", "--digits", "3", "--at", "Mon 09:30")
     sunday = explained("--path", "/menu", "--digits", "3", "--at", "sun 09:30", "--method", "GET")
     dialled = explained("--path", "/menu", "--digits", "", "--method", "POST", "--dialled", "+18005550178")
 
-    assert monday[-1].split()[:2] == ["rules[1]", "hit"]
-    assert monday[-1].endswith("code; then the IVR is asked")
-    assert (sunday[-1].split()[0], "other hours" in sunday[2]) == ("rules[2]", True)
-    assert dialled[-1].split()[0] == "rules[3]"
+    assert rows(monday)[-2:] == [("rules[1]", "hit"), ("rules[2]", "to")]
+    assert monday[-1] == (
+        "rules[2] to rules[5] and default: not looked at, since the first rule that matches decides"
+    )
+    assert ("rules[2]", "hit") in rows(sunday)
+    assert "another time" in sunday[3]
+    assert ("rules[3]", "hit") in rows(dialled)
+    assert dialled[3].endswith("another keys")
+    assert explained("--transfer", "sip:a")[-1].startswith("default: not looked at")
+    assert explained("--path", "/x")[-3].endswith("no rule matches")
+
+
+def test_a_number_that_is_the_flow_s_only_one_need_not_be_told(asked, flows):
+    """There is nothing to ask for."""
+    flows.write("shop.yaml", FLOW.replace(', "+18005550178"', "").replace("0178", "0177"))
+    result = asked(
+        {}, "explain", flows.folder / "shop.yaml", "--path", "/menu", "--method", "POST", "--digits", "1"
+    )
+    assert "rules[3]  hit" in result.out
+
+
+@pytest.mark.parametrize(
+    ("path", "spelling"),
+    [
+        ("/", "/voice"),
+        ("/menu/", "/menu"),
+        ("/menu?x=1", "/menu"),
+        ("/menu;jsessionid=1", "/menu"),
+        ("/caf%C3%A9", "/café"),
+        ("/café", "/café"),
+        ("//media.shop.example/a", "//media.shop.example/a"),
+    ],
+)
+def test_a_path_is_compared_as_a_request_for_it_would_be(explained, path, spelling):
+    """One spelling, whatever is typed; `/` is the IVR's first document."""
+    assert explained("--path", path)[0].endswith(f": a request for {spelling}")
+
+
+def test_what_is_proved_counts_while_it_is_young(explained):
+    """And it is said why it does not."""
+    keys = ("--path", "/menu", "--digits", "3", "--at", "mon 09:30")
+    young = explained(*keys, "--proved", "pin@3m", "--proved", "code")
+    old = explained(*keys, "--proved", "pin@6m")
+
+    assert "                asked: nothing: your IVR gets the request" in young
+    assert young[-2:] == ["pin, proved 3m ago: counts", "code, proved just now: counts"]
+    assert "                asked: pin, then code; then your IVR gets the request" in old
+    assert old[-1] == "pin, proved 6m ago: too old: it counts for 5m"
+    assert not [line for line in explained("--path", "/hours", "--proved", "pin") if "proved" in line]
 
 
 def test_a_transfer_wants_a_proof_of_its_own(explained):
@@ -87,45 +147,92 @@ def test_a_transfer_wants_a_proof_of_its_own(explained):
     young = explained("--transfer", "enqueue:support", "--proved", "pin@3m", "--proved", "code@10s")
     fraud = explained("--transfer", "enqueue:fraud-line")
 
-    assert old[-1].endswith("pin; then the call is connected")
-    assert "one_factor anew (or 30s young), for agent" in old[-1]
-    assert young[-1].endswith("nothing: the call is connected")
-    assert [line.split()[:2] for line in fraud[1:]][-1] == ["rules[4]", "hit"]
-    assert "speaks of requests" in fraud[1]
-    assert "other target" in explained("--transfer", "number:+18005550100")[5]
+    assert old[0].endswith(": a transfer to enqueue:support")
+    assert "                needs: two_factor, then one_factor anew (30s old will do), for agent" in old
+    assert "                asked: pin; then the call is connected" in old
+    assert (
+        old[-1]
+        == "code, proved 1m ago: counts, but not as `one_factor` anew: it is from before this transfer"
+    )
+    assert "                asked: nothing: the call is connected" in young
+    assert young[-1] == "code, proved 10s ago: counts"
+    assert fraud[2].endswith("speaks of requests")
+    assert fraud[-4:-1] == [
+        "rules[4]  hit   transfer to enqueue:fraud-line         every condition holds",
+        "                open to anyone",
+        "                asked: nothing: the call is connected",
+    ]
+    assert "another transfer" in explained("--transfer", "number:+18005550100")[6]
 
 
-def test_what_an_account_cannot_reach_is_refused(explained):
-    """Once something is proved, only what is enrolled may be asked for."""
-    lines = explained("--path", "/menu", "--method", "GET", "--proved", "pin", "--enrolled", "pin")
-    assert lines[-1].endswith("refused: it cannot be reached with what is enrolled")
+def test_each_account_is_asked_alike_until_something_is_proved(explained):
+    """Then by what it has: the questions are those that its owner would hear, one after the other."""
+    keys = ("--path", "/wire/new", "--digits", "")
+    flow = "flows/bank.yaml"
+    first = "asked: account_number (if he has not told it), then pin"
+
+    assert explained(*keys, "--enrolled", "pin,app", flow=flow)[-2].endswith(
+        f"{first}, then app; then your IVR gets the request"
+    )
+    for enrolled in ("pin", "code,app"):
+        assert explained(*keys, "--enrolled", enrolled, flow=flow)[-2].endswith(
+            f"{first}; then he is refused: the account has not enrolled what this takes"
+        )
+    proved = explained(*keys, "--proved", "pin", "--enrolled", "pin", flow=flow)
+    assert proved[-4].endswith("asked: nothing: he is refused: the account has not enrolled what this takes")
 
 
 def test_the_guard_s_own_path_is_explained_as_such(explained):
-    """No rule is looked at."""
+    """No rule is looked at, and the IVR is asked only afterwards."""
     lines = explained("--path", "/change-pin")
-    assert [line.split()[:2] for line in lines[1:]] == [["pin_change", "hit"]]
-    assert "the guard answers this path itself" in lines[1]
+    assert lines[2:] == [
+        "pin_change  hit  /change-pin  the guard answers this path itself",
+        "                 needs: two_factor within 5m",
+        (
+            "                 asked: account_number (if he has not told it), then pin, then code; "
+            "then the guard asks for the new PIN, and the call goes on at /menu"
+        ),
+        "rules[0] to rules[5] and default: not looked at, since the first rule that matches decides",
+    ]
 
 
 def test_machines_get_json(asked, shop):
-    """The same rows."""
-    result = asked({}, "explain", shop, "--path", "/menu", "--json")
-    rows = json.loads(result.out)
+    """The same rows, and whether the answer is certain."""
+    may = json.loads(asked({}, "explain", shop, "--path", "/menu", "--json").out)
+    own = json.loads(asked({}, "explain", shop, "--path", "/change-pin", "--json").out)
+    transfer = json.loads(
+        asked({}, "explain", shop, "--transfer", "sip:a", "--enrolled", "pin", "--json").out
+    )
 
-    assert [(row["rule"], row["match"]) for row in rows][1::5] == [(1, "may"), (None, "hit")]
-    assert rows[1] == {
-        "rule": 1,
+    assert [(row["rule"], row["match"]) for row in may["rules"]][1::5] == [
+        ("rules[1]", "may"),
+        ("default", "hit"),
+    ]
+    assert {key: may[key] for key in ("flow", "path", "transfer", "certain")} == {
+        "flow": "shop",
+        "path": "/menu",
+        "transfer": None,
+        "certain": False,
+    }
+    assert may["rules"][1] == {
+        "rule": "rules[1]",
+        "says": "/menu, keys 3, on mon-fri 08:00-18:00",
         "match": "may",
         "conditions": ["digits", "hours"],
         "require": "two_factor",
         "within_s": 300,
         "reverify": None,
+        "fresh_s": 0,
         "intent": "wire",
         "asks": ["pin", "code"],
-        "reachable": True,
+        "reached": True,
     }
-    assert (rows[0]["asks"], rows[0]["reachable"]) == (None, True)
+    assert (may["rules"][0]["asks"], may["rules"][0]["reached"]) == (None, None)
+    assert [(row["rule"], row["conditions"], own["certain"]) for row in own["rules"]] == [
+        ("pin_change", [], True)
+    ]
+    assert (transfer["path"], transfer["transfer"]) == (None, "sip:a")
+    assert (transfer["rules"][-1]["asks"], transfer["rules"][-1]["reached"]) == (["pin"], False)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +241,13 @@ def test_machines_get_json(asked, shop):
         ((), "give either --path or --transfer"),
         (("--path", "/x", "--transfer", "enqueue:a"), "give either --path or --transfer"),
         (("--path", "menu"), "a path begins with a slash"),
+        (("--path", "/a/%2e%2e/b"), "the guard refuses such a request whatever the rules say"),
+        (("--path", "/.ivrguard/status"), "the guard refuses such a request whatever the rules say"),
         (("--path", "/x", "--method", "PUT"), "write GET or POST"),
+        (("--path", "/x", "--dialled", "+18005550100"), "it answers +18005550177, +18005550178"),
         (("--transfer", "enque:a"), "did you mean 'enqueue'?"),
-        (("--transfer", "enqueue"), "write kind:name"),
+        (("--transfer", "enqueue"), "write kind:name, such as enqueue:support"),
+        (("--transfer", "enqueue:"), "write kind:name, such as enqueue:support"),
         (("--path", "/x", "--at", "monday"), "write a day and a time, such as 'mon 09:30'"),
         (("--path", "/x", "--at", "xyz 09:30"), "write a day and a time"),
         (("--path", "/x", "--proved", "pn@3m"), "there is no factor 'pn'; did you mean 'pin'?"),
@@ -148,7 +259,7 @@ def test_what_cannot_be_explained_says_what_to_mend(asked, shop, arguments, word
     """1, nothing on standard output."""
     result = asked({}, "explain", shop, *arguments)
     assert (result.code, result.out) == (1, "")
-    assert words in result.err.replace("\n", " ")
+    assert words in result.err
 
 
 def test_a_folder_with_several_flows_needs_a_name(asked, flows, shop):
@@ -157,7 +268,26 @@ def test_a_folder_with_several_flows_needs_a_name(asked, flows, shop):
     assert (result.code, "name the file of one" in result.err) == (1, True)
 
 
-def test_what_is_needed_in_words():
-    """As the graph and the explanation say it."""
-    assert command.needs(Demand("one_factor")) == "one_factor"
-    assert command.needs(Demand(None)) == "nothing: open to anyone"
+@pytest.mark.parametrize("flow", ["bank", "insurer", "clinic"])
+def test_the_examples_are_explained(explained, flow):
+    """Every rule of each: what it matches stands in its row."""
+    lines = explained("--path", "/nowhere", "--transfer", "", flow=f"flows/{flow}.yaml")
+    known = flowfile.load(Path("flows") / f"{flow}.yaml").flow
+    for position, rule in enumerate(known.rules):
+        (row,) = [line for line in lines if line.startswith(f"rules[{position}] ")]
+        assert conditions(rule) in row
+
+
+def test_the_readme_for_admins_shows_a_real_one(explained):
+    """Versions and kept-back lines (…) aside."""
+    text = Path("flows/README.md").read_text()
+    shown = re.search(r"\$ ivrguard explain flows/insurer.yaml (.*)\n((?: {4}.*\n|\n)+)", text)
+    printed = iter(
+        _but_for_versions(line) for line in explained(*shown[1].split(), flow="flows/insurer.yaml")
+    )
+    lines = [line.removeprefix("    ") for line in shown[2].rstrip().splitlines()]
+    assert [line for line in lines if line != "…" and _but_for_versions(line) not in printed] == []
+
+
+def _but_for_versions(line):
+    return re.sub(r"\b[0-9a-f]{16}\b", "", line)
