@@ -1,8 +1,9 @@
 """
 The guard's own keys, and everything that is done with them. Implements `ports.Keys`.
 
-1. **One key, one use.** Each purpose gets a key of its own by HKDF-SHA256 (RFC 5869), so that what is made for
-   one purpose cannot be passed off as another's.
+1. **One key, one use.** Each use gets a key of its own by HKDF-SHA256 (RFC 5869), so that what is made for
+   one cannot be passed off as another's. Of a purpose such as `answer/CA…` the use stands before the slash; what
+   stands behind it is bound as associated data.
 2. **Sealing rotates.** AES-256-GCM with the purpose as associated data; the first sealing key seals, all of
    them open, and the key's id stands in the text. Nonces are 96 bits of chance, so one key may seal at most
    2^32 texts (NIST SP 800-38D, 8.3): at a hundred a second, put a new key first once a year.
@@ -113,7 +114,8 @@ class Keyring:
         used twice gives the key away, so no caller may choose it.
         """
         nonce = os.urandom(NONCE_BYTES)
-        box = nonce + self._cipher(self._seals_with, purpose).encrypt(nonce, plain, purpose.encode())
+        cipher = self._cipher(self._seals_with, purpose.partition("/")[0])
+        box = nonce + cipher.encrypt(nonce, plain, purpose.encode())
         return f"{self._seals_with}.{base64.urlsafe_b64encode(box).rstrip(b'=').decode()}"
 
     def unseal(self, sealed: str, purpose: str) -> bytes:
@@ -123,7 +125,7 @@ class Keyring:
             raise ValueError("sealed with a key that is not among the sealing keys configured here")
         try:
             box = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            return self._cipher(key_id, purpose).decrypt(
+            return self._cipher(key_id, purpose.partition("/")[0]).decrypt(
                 box[:NONCE_BYTES], box[NONCE_BYTES:], purpose.encode()
             )
         except (InvalidTag, ValueError):  # ValueError: not base64, or too short to hold a nonce
@@ -179,8 +181,8 @@ class Keyring:
             raise ValueError("the token does not hold: it is of another type")
         return found.claims
 
-    def _derive_cipher(self, key_id: str, purpose: str) -> AESGCM:
-        return AESGCM(_hkdf(self._sealing[key_id], f"ivrguard seal {purpose}"))
+    def _derive_cipher(self, key_id: str, use: str) -> AESGCM:
+        return AESGCM(_hkdf(self._sealing[key_id], f"ivrguard seal {use}"))
 
     def _view(self, key_id: str) -> "Keyring":
         view = copy(self)

@@ -49,6 +49,8 @@ _LEVELS: Mapping[str, int] = {
 
 # ── masking ──────────────────────────────────────────────────────────────────────────────────────────────
 
+_PLAIN = re.compile(r"[a-z]{1,15}(?:[_ ][a-z]{1,15}){0,5}")
+"""Words of ours, such as most events and reasons: nothing below finds anything in them."""
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 _URL = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/@]*@)?([^\s?#]*)[?#]?\S*")
 _DIGITS = re.compile(r"\+?\d(?:[\s.,/_:-]{0,3}\d){3,}")
@@ -61,6 +63,8 @@ _SAID_NUMBER = re.compile(r"\+[1-9][0-9]{9,14}")
 
 def scrub(text: str) -> str:
     """`text` as one line of at most `TEXT_CHARS_MAX` characters, without digits, tokens, or queries of URLs."""
+    if _PLAIN.fullmatch(text):
+        return text
     if len(text) > TEXT_LOOKED_AT_CHARS_MAX:  # cut between words, so that no half of a token is left
         text = text[: text.rfind(" ", 0, TEXT_LOOKED_AT_CHARS_MAX) + 1] + "…"
     line = _UNPRINTABLE.sub(" ", text)

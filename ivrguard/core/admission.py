@@ -10,10 +10,10 @@ Twilio repeats a webhook whose answer it did not get, and the other URL may answ
 (https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides).
 """
 
-from dataclasses import replace
 from enum import StrEnum
 
 from ivrguard.core.call import Call, Last
+from ivrguard.core.values import replace
 
 SEEN_MAX = 32
 """Fingerprints of deliveries kept per call; a delivery from longer ago is stale by its turn."""

@@ -17,10 +17,14 @@ authenticated protected channel, 800-63B-4 section 2).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from itertools import chain, combinations
 
 CLOCK_SKEW_MS = 2_000
 """A proof may seem this much younger than now: two nodes' clocks agree no better."""
+
+PLANS_CACHED_MAX = 1_024
+"""Plans kept ready: a flow has few levels, and few sets of factors are proved or enrolled."""
 
 
 class Kind(StrEnum):
@@ -123,6 +127,7 @@ def satisfied(expression: Expression, have: frozenset[str]) -> bool:
             return factor in have
 
 
+@lru_cache(PLANS_CACHED_MAX)
 def plan(expression: Expression, have: frozenset[str], able: frozenset[str]) -> tuple[str, ...] | None:
     """
     The factors still to be asked for, in the order written: the fewest that fulfil the level.

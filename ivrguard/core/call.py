@@ -10,7 +10,7 @@ The laws of this file:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ivrguard.core import handoff, lockout
@@ -19,6 +19,7 @@ from ivrguard.core.audit import Entry
 from ivrguard.core.caller import Address, AddressKind
 from ivrguard.core.flow import Catalogue, Factor, Flow
 from ivrguard.core.rules import Demand, Visit
+from ivrguard.core.values import replace
 
 KNOWN_NUMBER_KEY = "1"
 """What a caller keys to take the account of the number that he calls from."""

@@ -16,8 +16,6 @@ The laws of this file:
 A webhook needs at most three turns: an event, the move's outcome, and once more.
 """
 
-from dataclasses import replace
-
 from ivrguard.core import handoff, lockout
 from ivrguard.core.assurance import Kind, Proof
 from ivrguard.core.audit import Entry
@@ -70,6 +68,7 @@ from ivrguard.core.caller import AddressKind
 from ivrguard.core.demands import asked_of, may_decline, missing
 from ivrguard.core.flow import Factor, Flow, Via
 from ivrguard.core.rules import Demand
+from ivrguard.core.values import replace
 
 ASKS_PER_CALL_MAX = 40
 """Questions in one call; a caller who needs more is not getting anywhere."""

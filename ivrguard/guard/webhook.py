@@ -12,7 +12,7 @@ The laws of this file:
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hmac import compare_digest
 from urllib.parse import urlsplit
@@ -28,6 +28,7 @@ from ivrguard.core.errors import Busy, Fault, NotifyFault, OutOfSight, UpstreamF
 from ivrguard.core.flow import Flow, Recording
 from ivrguard.core.rules import Target, Visit, decide
 from ivrguard.core.step import step as step_of
+from ivrguard.core.values import replace
 from ivrguard.guard import books, proving, recordings
 from ivrguard.guard.background import Background
 from ivrguard.guard.requests import Hook, about, asked_for_more, incoming, led_on, packed, unpacked
@@ -149,7 +150,7 @@ class Webhook:
         if self._inward is not None:
             self._request = incoming(self._hook, self._inward)
             visit = self._visit(self._inward.path, self._request.method, self._hook.delivery.digits)
-            return calls.Arrived(visit, self._seal_request(self._request), nonce)
+            return calls.Arrived(visit, "", nonce)  # sealed in the turn, if it is to wait
         question, pending = call.question, call.pending
         if question is not None and question.nonce == self._hook.nonce:
             return await self._answered(question, nonce)
@@ -230,7 +231,7 @@ class Webhook:
             if self._cookies is not None:
                 base = replace(base, cookies=self._cookies)
             before = books.books_of(self._flow, self._prospect(base, event), values)
-            step = step_of(self._flow, base, before, event, now)
+            step = step_of(self._flow, base, before, self._held(base, event, now), now)
             answer = document_ if document_ is not None else self._rendered(step)
             step = replace(step, entries=(*over, *step.entries))
             return self._change(step, before, answer, values, now)
@@ -241,6 +242,16 @@ class Webhook:
         self._new = False
         self._call = result[0].call
         return result
+
+    def _held(self, call: Call, event: Event, now: int) -> Event:
+        """A request that must wait for proofs is sealed; most go on at once."""
+        if not isinstance(event, calls.Arrived):
+            return event
+        assert self._request is not None
+        _, demand = asked_of(self._flow, event.visit)
+        if missing(self._flow, call, demand, call.turn, now) == ():
+            return event
+        return replace(event, held=self._seal_request(self._request))
 
     def _still(self, stored: Call, basis: Call, *, take: bool) -> bool:
         """Whether the call is where it was when the event was made."""
@@ -348,7 +359,7 @@ class Webhook:
         with about(reply.url):
             inward, self._request = led_on(self._mounted.links, request, reply)
         visit = self._visit(inward.path, self._request.method, dict(self._request.params).get("Digits"))
-        return calls.Arrived(visit, self._seal_request(self._request), self._world.nonce())
+        return calls.Arrived(visit, "", self._world.nonce())
 
     async def _connect(self, held: str, leg: str) -> tuple[Event, document.Document]:
         """The transfer goes on, with its token; the next protected one in the rest waits its turn."""

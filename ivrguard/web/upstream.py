@@ -15,6 +15,7 @@ The laws of this file:
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote
 
@@ -70,18 +71,28 @@ KEPT_HERE = frozenset(
 
 KEPT_HERE_PREFIXES = ("x-forwarded-", "x-ivrguard-")
 
+HEADER_NAMES_MAX = 256
+"""Names of headers that are known ready: a provider sends a dozen."""
+
 
 def carried(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """The headers that go along to the IVR; those that `Connection` names stay too (RFC 9110, 7.6.1)."""
-    pairs = [(name.lower(), value) for name, value in headers]
-    named = {
-        token.strip().lower() for name, value in pairs if name == "connection" for token in value.split(",")
-    }
-    return tuple(
-        (name, value)
-        for name, value in pairs
-        if name not in KEPT_HERE and name not in named and not name.startswith(KEPT_HERE_PREFIXES)
-    )
+    kept = []
+    named: frozenset[str] = frozenset()
+    for name, value in headers:
+        lowered, goes_on = _goes_on(name)
+        if goes_on:
+            kept.append((lowered, value))
+        elif lowered == "connection":
+            named |= {token.strip().lower() for token in value.split(",")}
+    return tuple(kept) if not named else tuple(pair for pair in kept if pair[0] not in named)
+
+
+@lru_cache(HEADER_NAMES_MAX)
+def _goes_on(name: str) -> tuple[str, bool]:
+    """A header's name in small letters, and whether it may go along."""
+    lowered = name.lower()
+    return lowered, lowered not in KEPT_HERE and not lowered.startswith(KEPT_HERE_PREFIXES)
 
 
 class Upstream:
