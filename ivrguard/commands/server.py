@@ -35,7 +35,7 @@ from ivrguard.ports import Store
 from ivrguard.settings import Settings
 from ivrguard.stores import sqlite
 from ivrguard.telephony.signature import SharedKey
-from ivrguard.web.app import Parts, Server, serve
+from ivrguard.web.app import Parts, Server, serve, wall_clock_ms
 
 SETTINGS_HEAD = """# Settings
 
@@ -107,7 +107,7 @@ def twilio_of(configured: Settings) -> Twilio:
             template_sid=configured.verify_template_sid,
             api_url=configured.verify_api_url,
         )
-    lookup = TwilioLookup(sid, tokens[0], api_url=configured.lookup_api_url)
+    lookup = TwilioLookup(sid, tokens[0], clock=wall_clock_ms, api_url=configured.lookup_api_url)
     first = {account: current[0] for account, current in configured.twilio_tokens.items()}
     recordings = TwilioRecordings(first, api_url=configured.recordings_api_url)
     return Twilio(messenger, verify, lookup, recordings)

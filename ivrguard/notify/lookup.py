@@ -7,17 +7,25 @@ What is known of a phone number, from Twilio Lookup v2. Implements `ports.Number
    like those of a package that says nothing or nonsense. None is asked for again: SIM-swap data that is incomplete
    (60620) stays so, and is billed each time (https://www.twilio.com/docs/api/errors/60620). Only when all of them
    failed, and one for a reason that an operator can mend, is there a fault, so that he hears of it.
-3. An answer must be about the number that was asked about.
-4. The laws of notify/rest.py. The number stands in the path of Lookup's own URL, which nothing logs.
+3. **Nothing is paid for twice in a call**: what was said of a number, that nobody could say included, holds for `KEPT_S`,
+   in this process. "Another code" is sent without asking again; a SIM that is swapped meanwhile shows a little later. A
+   fault is not kept.
+4. An answer must be about the number that was asked about.
+5. The laws of notify/rest.py. The number stands in the path of Lookup's own URL, which nothing logs.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from ivrguard.core.lookup import LINE_TYPES, NumberFacts
 from ivrguard.notify.rest import NOT_FOUND, Meaning, Rest, e164, garbled, told
+
+KEPT_S = 300
+KEPT_MAX = 4_096
+"""How many answers are kept; of more, those that were asked for first go."""
 
 _MEANINGS = {
     NOT_FOUND: Meaning("invalid", "knows no such number: look at it in the account"),
@@ -33,11 +41,21 @@ _PERIOD_UNITS_S = (7 * 24 * 3600, 24 * 3600, 3600, 60, 1)
 
 
 class TwilioLookup:
-    """Looks numbers up for one account. `api_url`: where the API is, for tests and for Twilio's regions."""
+    """
+    Looks numbers up for one account. `clock`: ms since the epoch. `api_url`: where the API is, for tests and for Twilio's
+    regions.
+    """
 
     def __init__(
-        self, account_sid: str, auth_token: str, *, api_url: str = "https://lookups.twilio.com"
+        self,
+        account_sid: str,
+        auth_token: str,
+        *,
+        clock: Callable[[], int],
+        api_url: str = "https://lookups.twilio.com",
     ) -> None:
+        self._clock = clock
+        self._kept: OrderedDict[tuple[str, ...], tuple[int, NumberFacts]] = OrderedDict()
         self._rest = Rest("lookup", _MEANINGS)
         client = self._rest.client(account_sid, auth_token)
         client.lookups.base_url = api_url
@@ -49,7 +67,18 @@ class TwilioLookup:
 
         Raises `core.errors.NotifyFault` when nothing could be had at all.
         """
-        asked = e164(number)
+        key, now = (e164(number), *packages), self._clock()
+        kept = self._kept.get(key)
+        if kept is not None and 0 <= now - kept[0] < KEPT_S * 1000:
+            return kept[1]
+        facts = await self._asked(number, packages, deadline_s)
+        self._kept[key] = (now, facts)
+        self._kept.move_to_end(key)
+        if len(self._kept) > KEPT_MAX:
+            self._kept.popitem(last=False)
+        return facts
+
+    async def _asked(self, asked: str, packages: Sequence[str], deadline_s: float) -> NumberFacts:
         async with self._rest.asking(deadline_s):
             found = await self._numbers(asked).fetch_async(fields=",".join(packages))
         if found.phone_number != asked:

@@ -161,7 +161,7 @@ async def _twilio(clock: Clock, stack: AsyncExitStack) -> _Twilio:
         *us, SERVICE_SID, chance=secrets.token_bytes, template_sid=TEMPLATE_SID, api_url=verify_url
     )
     messenger = SmsMessenger(*us, SMS_FROM, api_url=carrier_url)
-    numbers = TwilioLookup(*us, api_url=lookup_url)
+    numbers = TwilioLookup(*us, clock=clock, api_url=lookup_url)
     paused = TwilioRecordings({ACCOUNT_SID: AUTH_TOKEN}, api_url=recordings_url)
     for adapter in (messenger, verifications, numbers, paused):
         stack.push_async_callback(adapter.close)

@@ -136,6 +136,31 @@ def test_every_documented_value_is_read_as_it_is_spelled(verstat):
     assert (word.diverted, word.passthrough) == ("Diverted" in verstat, "Passthrough" in verstat)
 
 
+def test_every_value_and_what_comes_of_it():
+    """All of them: one opens a lane, and a few speak against the number. Nothing else ever does either."""
+    opens = [value for value in (*DOCUMENTED, None, "") if attested_a(value)]
+    told = {value: attestation_notes(value) for value in DOCUMENTED if attestation_notes(value)}
+
+    assert (len(set(DOCUMENTED)), opens) == (21, ["TN-Validation-Passed-A"])
+    assert told == {
+        "TN-Validation-Passed-C": ("attestation_gateway",),
+        "TN-Validation-Passed-C-Passthrough": ("attestation_gateway",),
+        "TN-Validation-Passed-A-Diverted": ("diverted",),
+        "TN-Validation-Passed-B-Diverted": ("diverted",),
+        "TN-Validation-Passed-C-Diverted": ("attestation_gateway", "diverted"),
+        "TN-Validation-Failed": ("attestation_failed",),
+        "TN-Validation-Failed-A": ("attestation_failed",),
+        "TN-Validation-Failed-B": ("attestation_failed",),
+        "TN-Validation-Failed-C": ("attestation_failed",),
+        "TN-Validation-Failed-A-Passthrough": ("attestation_failed",),
+        "TN-Validation-Failed-B-Passthrough": ("attestation_failed",),
+        "TN-Validation-Failed-C-Passthrough": ("attestation_failed",),
+        "TN-Validation-Failed-A-Diverted": ("attestation_failed", "diverted"),
+        "TN-Validation-Failed-B-Diverted": ("attestation_failed", "diverted"),
+        "TN-Validation-Failed-C-Diverted": ("attestation_failed", "diverted"),
+    }
+
+
 @pytest.mark.parametrize(
     "verstat", [None, "", "null", "TN-Validation-Passed", "TN-Validation-Passed-D", "passed"]
 )

@@ -1,22 +1,31 @@
 """
 What proving needs of the world: codes through Messages and Verify, lookups before them, the owner's letters.
 
-The services outside are lists in this file; over sockets and with Twilio's rules they are tried in tests/notify.
+The services outside are lists in this file; at its end they are those of a pretend Twilio, over sockets and by its rules.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+import pyotp
 import pytest
 
 from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import Busy, DirectoryFault, NotifyFault, OutOfSight
-from ivrguard.core.flow import Catalogue, Flow, PinChange, Sends, Via
+from ivrguard.core.flow import Catalogue, Flow, PinChange, Recording, Sends, Via
 from ivrguard.core.lookup import Lookup, NumberFacts, Unknown
 from ivrguard.core.rules import Demand
 from ivrguard.directory.local import LocalDirectory
 from ivrguard.factors.pin import PinJudge
-from ivrguard.guard import proving
-from ivrguard.ports import Right, Verdict, Wrong
+from ivrguard.factors.totp import TotpJudge
+from ivrguard.guard import books, proving
+from ivrguard.phone.bank import Bank
+from ivrguard.phone.exchange import Line
+from ivrguard.phone.heard import Said
+from ivrguard.phone.rig import SMS_FROM, Clock, Rig, rig
+from ivrguard.ports import Account, Credential, Right, Verdict, Wrong
 
 ACCOUNT = "123456789"
 OWNER = "+15551230001"
@@ -565,3 +574,172 @@ async def test_a_directory_that_fails_under_a_code_ends_in_words(centre):
 
     assert "cannot take your call" in line.said
     assert centre.texts.sent == []
+
+
+# ── over sockets, with Twilio's own rules ────────────────────────────────────────────────────────────────
+
+APP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+
+
+@asynccontextmanager
+async def contact_centre(flow: Flow, **changes: object) -> AsyncIterator[tuple[Rig, Bank]]:
+    """The sample bank behind the flow, whose codes go through Verify; its customer has an app as well."""
+    bank = Bank()
+    flow = with_code(flow, via=Via.VERIFY, **changes)
+    async with rig(flow, bank.app, clock=Clock(1_790_000_000_000), hash_threads=1) as centre:
+        held = (Credential(Kind.SMS_CODE, number=OWNER), TotpJudge(centre.keyring).enrol(APP_SECRET))
+        await centre.enrol(Account(ACCOUNT, (OWNER,), held), pin=PIN)
+        yield centre, bank
+
+
+async def at_the_menu(centre: Rig) -> Line:
+    line = centre.call(OWNER)
+    await line.until_input()
+    for keys in (f"{ACCOUNT}#", PIN):
+        await line.press(keys)
+    return line
+
+
+async def press(line: Line, keys: str) -> str:
+    """Key it, and hear what comes of it."""
+    before = len(line.heard)
+    await line.press(keys)
+    return " ".join(event.text for event in line.heard[before:] if isinstance(event, Said))
+
+
+async def recorded(centre: Rig, event: str) -> list[str]:
+    return [one.entry.reason for one in await centre.store.entries() if one.entry.event == event]
+
+
+async def test_a_wire_through_verify_from_the_first_key_to_the_last(flow):
+    """
+    The message says what the code is for; another code by a key is the same one; a wrong one is told to the owner, by
+    Messages; the right one lets the wire through, once.
+    """
+    async with contact_centre(flow) as (centre, bank):
+        line = await at_the_menu(centre)
+        await line.press("3")
+        first = centre.carrier.sent[-1]
+        code = centre.carrier.code_for(OWNER)
+        assert (
+            first.body
+            == f"Example Bank: {code} is your code for: a wire transfer. Nobody of ours will ask you for it."
+        )
+        assert "/wire/amount" not in bank.paths_seen()
+
+        await line.press(f"{(int(code) + 1) % 10**6:06}")
+        await centre.server.guard.drain()
+        assert [one.sender for one in centre.carrier.sent[1:]] == [SMS_FROM]
+        assert centre.carrier.sent[1].body == flow.prompts["sms_warning"]
+
+        await line.press("1#")
+        assert (centre.carrier.sent[-1], len(centre.carrier.sent)) == (first, 3)
+        assert "How many dollars" in await press(line, code)
+        assert await recorded(centre, "authn_code_sent") == ["new", "again"]
+        assert bank.digits_seen() & {code, PIN} == set()
+
+
+STARTS = [
+    (429, 60203, "too_many_sends"),
+    (403, 60410, "prefix_blocked"),
+    (403, 60605, "country_not_allowed"),
+    (403, 60238, "blocked"),
+    (403, 60205, "landline"),
+    (400, 60200, "invalid"),
+    (404, 20404, "account"),
+    (429, 20429, "too_many_requests"),
+    (503, 20503, "outage"),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "why"), STARTS)
+async def test_whatever_verify_refuses_the_caller_is_asked_for_something_else(flow, status, code, why):
+    """A number that cannot be texted, a blocked prefix, an outage: the app, and the reason on record."""
+    async with contact_centre(flow) as (centre, _):
+        line = await at_the_menu(centre)
+        centre.verify.fail_next(404, 20404)  # nothing is pending
+        centre.verify.fail_next(status, code)
+        if (status, code) == (404, 20404):  # a language that a template has not got is asked for once without
+            centre.verify.fail_next(status, code)
+
+        assert "authenticator app" in await press(line, "3")
+        assert await recorded(centre, "authn_code_undelivered") == [why]
+        assert centre.carrier.sent == []
+
+        assert "How many dollars" in await press(line, pyotp.TOTP(APP_SECRET).at(centre.clock() // 1000))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "counted", "said"),
+    [
+        (404, 20404, 1, "did not match"),  # expired, canceled, or right before
+        (400, 60200, 1, "did not match"),  # no code at all
+        (429, 60202, 0, "authenticator app"),  # five checks are used up: it looks at no more
+        (503, 20503, 1, "authenticator app"),  # nobody knows what it looked at
+    ],
+)
+async def test_whatever_verify_does_not_judge_lets_nobody_in(flow, status, code, counted, said):
+    """The right code, and a service that will not say so: wrong, or another factor; never right."""
+    async with contact_centre(flow) as (centre, bank):
+        line = await at_the_menu(centre)
+        await line.press("3")
+        centre.verify.fail_next(status, code)
+
+        assert said in await press(line, centre.carrier.code_for(OWNER))
+
+        ledger = await centre.store.read(books.ledger_key(f"{ACCOUNT}/sms_code/pool"))
+        assert len(ledger.attempts) == counted
+        assert "/wire/amount" not in bank.paths_seen()
+
+
+async def test_a_slow_verify_is_an_outage_within_the_provider_s_patience(flow, monkeypatch):
+    """The caller hears the next question, not the provider's error."""
+    monkeypatch.setattr(proving, "SEND_DEADLINE_S", 0.05)
+    async with contact_centre(flow) as (centre, _):
+        line = await at_the_menu(centre)
+        centre.verify.hold = asyncio.Event()
+        asked = await press(line, "3")
+        centre.verify.hold.set()
+        assert "authenticator app" in asked
+        assert await recorded(centre, "authn_code_undelivered") == ["timeout"]
+
+
+@pytest.mark.parametrize(
+    ("plant", "why"),
+    [
+        pytest.param(plant, why, id=name)
+        for name, plant, why in (
+            ("swapped", lambda api: api.swapped(OWNER, at_ms=1_789_999_000_000, in_period=True), "sim_swap"),
+            ("forwarded", lambda api: api.forwarded(OWNER, on=True), "forwarding"),
+            ("another kind of line", lambda api: api.line(OWNER, "nonFixedVoip"), "line_type"),
+            ("60620", lambda api: api.fails(OWNER, "sim_swap", 60620), "unknown"),
+            ("outage", lambda api: api.fail_next(503, 20503), "unknown"),
+            ("nothing", lambda _: None, ""),
+        )
+    ],
+)
+async def test_a_number_is_looked_up_before_a_code_goes_to_it(flow, plant, why):
+    """A swapped SIM, a forwarded line, a line of another kind, or a carrier that does not say: the app instead."""
+    lookup = Lookup(sim_swap_s=3 * 86_400, forwarding=True, line_types=("mobile",))
+    async with contact_centre(flow, lookup=lookup) as (centre, _):
+        plant(centre.lookup)
+        line = await at_the_menu(centre)
+        assert ("authenticator app" in await press(line, "3")) is bool(why)
+        assert await recorded(centre, "authn_code_undelivered") == ([why] if why else [])
+        assert len(centre.carrier.sent) == (0 if why else 1)
+        if not why:
+            await line.press("1#")  # another code: what was said of the number still holds
+            assert len(centre.carrier.sent) == 2
+        assert centre.lookup.asked == 1
+
+
+async def test_a_recording_hears_no_code(flow):
+    """It runs at the menu, stands still at the question, and runs on with the IVR's next document."""
+    flow = replace(flow, recording=Recording.MUST_PAUSE)
+    async with contact_centre(flow) as (centre, _):
+        line = await at_the_menu(centre)
+        centre.recordings.begin(line.call_sid)
+        await line.press("3")
+        assert not centre.recordings.running(line.call_sid)
+        assert "How many dollars" in await press(line, centre.carrier.code_for(OWNER))
+        assert centre.recordings.running(line.call_sid)

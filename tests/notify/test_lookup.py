@@ -12,8 +12,10 @@ from aiohttp.test_utils import TestServer
 from ivrguard.core.errors import NotifyFault
 from ivrguard.core.lookup import Lookup as Wanted
 from ivrguard.core.lookup import NumberFacts
-from ivrguard.notify.lookup import TwilioLookup
+from ivrguard.notify import lookup as ours
+from ivrguard.notify.lookup import KEPT_S, TwilioLookup
 from ivrguard.phone.lookup import LONG_AGO_MS, Lookup
+from ivrguard.phone.rig import Clock
 
 ACCOUNT, TOKEN = "AC" + "0" * 32, "not-the-real-token"
 NUMBER = "+18005550142"
@@ -23,11 +25,16 @@ HOUR_S = 3600
 
 
 @pytest.fixture
-async def served() -> AsyncIterator[tuple[Lookup, TwilioLookup]]:
+def clock() -> Clock:
+    return Clock(SWAPPED_MS)
+
+
+@pytest.fixture
+async def served(clock: Clock) -> AsyncIterator[tuple[Lookup, TwilioLookup]]:
     """The pretend API and the adapter that asks it."""
     api = Lookup(ACCOUNT, TOKEN)
     async with TestServer(api.app()) as server:
-        adapter = TwilioLookup(ACCOUNT, TOKEN, api_url=str(server.make_url("")))
+        adapter = TwilioLookup(ACCOUNT, TOKEN, clock=clock, api_url=str(server.make_url("")))
         yield api, adapter
         await adapter.close()
 
@@ -56,7 +63,7 @@ async def test_only_what_is_wanted_is_asked_for(served: Served) -> None:
     assert api.asked_for == ["call_forwarding"]
 
 
-async def test_a_sim_that_changed_hands(served: Served) -> None:
+async def test_a_sim_that_changed_hands(served: Served, clock: Clock) -> None:
     """With the carrier's date, or with its word alone that it was in the period."""
     api, adapter = served
     api.swapped(NUMBER, at_ms=SWAPPED_MS, in_period=True, period="PT15282H33M44S")
@@ -65,6 +72,7 @@ async def test_a_sim_that_changed_hands(served: Served) -> None:
         True, SWAPPED_MS, period_s
     )
     api.swapped(NUMBER, at_ms=None, in_period=True)
+    clock.advance(KEPT_S)
     assert await adapter.look_up(NUMBER, ["sim_swap"], deadline_s=5) == NumberFacts(True, None, 48 * HOUR_S)
 
 
@@ -77,6 +85,42 @@ async def test_each_package_fails_by_itself(served: Served) -> None:
     facts = await adapter.look_up(NUMBER, ALL, deadline_s=5)
     assert facts == NumberFacts(forwarded=True, line_type="nonFixedVoip")
     assert api.asked == 1
+
+
+async def test_what_was_said_is_not_paid_for_twice_in_a_call(served: Served, clock: Clock) -> None:
+    """
+    For five minutes: the same packages about the same number, also when the carrier left them incomplete. Then it is
+    asked again, and after a clock that jumped back as well.
+    """
+    api, adapter = served
+    api.fails(NUMBER, "sim_swap", 60620)
+    for seconds, asked in ((0, 1), (KEPT_S - 1, 1), (1, 2), (0, 2), (-1, 3)):
+        clock.advance(seconds)
+        assert await adapter.look_up(NUMBER, ["sim_swap"], deadline_s=5) == NumberFacts()
+        assert api.asked == asked, seconds
+    for number, packages in ((NUMBER, ALL), ("+18005550143", ["sim_swap"])):
+        await adapter.look_up(number, packages, deadline_s=5)
+    assert api.asked == 5
+
+
+async def test_a_fault_is_not_kept(served: Served) -> None:
+    """The next code may go out."""
+    api, adapter = served
+    api.fail_next(500, 20500)
+    with pytest.raises(NotifyFault):
+        await adapter.look_up(NUMBER, ["call_forwarding"], deadline_s=5)
+    assert await adapter.look_up(NUMBER, ["call_forwarding"], deadline_s=5) == NumberFacts(forwarded=False)
+
+
+async def test_what_is_kept_is_bounded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked for first goes, and is asked for again."""
+    monkeypatch.setattr(ours, "KEPT_MAX", 2)
+    api, adapter = served
+    numbers = [f"+1800555014{n}" for n in range(3)]
+    for number in (*numbers, *reversed(numbers[1:]), numbers[0]):
+        await adapter.look_up(number, ["sim_swap"], deadline_s=5)
+    assert api.asked == 4
+    assert len(adapter._kept) == 2
 
 
 @pytest.mark.parametrize(
@@ -196,7 +240,7 @@ async def test_what_is_said_in_another_way_or_is_nonsense(said: object, expected
     app = web.Application()
     app.router.add_get("/{path:.*}", answers)
     async with TestServer(app) as server:
-        adapter = TwilioLookup(ACCOUNT, TOKEN, api_url=str(server.make_url("")))
+        adapter = TwilioLookup(ACCOUNT, TOKEN, clock=lambda: 0, api_url=str(server.make_url("")))
         try:
             assert await adapter.look_up(NUMBER, ALL, deadline_s=5) == expected
         except NotifyFault as fault:

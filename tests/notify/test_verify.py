@@ -172,7 +172,9 @@ async def test_without_a_verification_the_same_request_is_made_about_nothing(cen
     ("status", "code", "why"),
     [
         (404, 20404, "account"),
+        (400, 60006, "invalid"),
         (400, 60200, "invalid"),
+        (400, 60201, "template"),
         (429, 60203, "too_many_sends"),
         (403, 60205, "landline"),
         (400, 60224, "template"),
