@@ -12,6 +12,7 @@ from ivrguard import __main__ as commands
 from ivrguard import flowfile, settings
 from ivrguard.commands import server
 from ivrguard.core.flow import PROMPTS
+from ivrguard.phone import story, world
 from ivrguard.web.ops import Metrics
 
 ROOT = Path(__file__).parents[1]
@@ -203,6 +204,14 @@ def test_flows_readme_explains_every_prompt():
     """Whoever translates the prompts knows when each is said."""
     text = (ROOT / "flows" / "README.md").read_text()
     assert [key for key in PROMPTS if f"`{key}`" not in text] == []
+
+
+def test_flows_readme_explains_every_line_of_a_story():
+    """And every value that stands for something."""
+    text = (ROOT / "flows" / "README.md").read_text()
+    lines = [usage.replace("|", "\\|") for usage in (*story.VERBS, *world.VERBS)]
+    assert [line for line in lines if f"`{line}`" not in text] == []
+    assert [value for value in world.VALUES if f"`{{{value}}}`" not in text] == []
 
 
 def test_flows_readme_explains_every_key_of_the_example():

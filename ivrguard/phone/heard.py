@@ -254,6 +254,11 @@ def describe(event: Event) -> str:
             return f"warns with {event.code} about {event.about}"
 
 
+def makes_a_sound(event: Event) -> bool:
+    """Whether the caller notices it: pauses, waiting and his own hanging up are silence."""
+    return not isinstance(event, Asked | Paused) and event != HungUp("caller")
+
+
 class Person(Protocol):
     """Somebody with a telephone in the hand; see `Line.converse`."""
 

@@ -94,6 +94,15 @@ class Rig:
         number = to or dialled(self.flow)[0]
         return self.exchange.call(from_, number, stir_verstat=ATTESTED if attested else None)
 
+    def number(self, number: str, path: str = "/") -> None:
+        """Point a number at a path of the guard's."""
+        self.exchange.number(
+            number,
+            f"{PUBLIC_URL}{path}",
+            fallback_url=f"{PUBLIC_URL}/.ivrguard/fallback",
+            status_callback=f"{PUBLIC_URL}/.ivrguard/status",
+        )
+
     async def enrol(self, account: Account, *, pin: str | None = None) -> Account:
         """Add an account, with this PIN hashed for real."""
         if pin is not None:
@@ -211,14 +220,7 @@ async def rig(
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         guard_url = f"http://127.0.0.1:{server.port}"
         exchange = Exchange(session, ACCOUNT_SID, AUTH_TOKEN, routes={PUBLIC_URL: guard_url})
-        for number in dialled(flow):
-            exchange.number(
-                number,
-                f"{PUBLIC_URL}/",
-                fallback_url=f"{PUBLIC_URL}/.ivrguard/fallback",
-                status_callback=f"{PUBLIC_URL}/.ivrguard/status",
-            )
-        yield Rig(
+        centre = Rig(
             server=server,
             exchange=exchange,
             carrier=twilio.carrier,
@@ -234,3 +236,6 @@ async def rig(
             ops_url=f"http://127.0.0.1:{server.ops_port}",
             ivr_url=ivr_url,
         )
+        for number in dialled(flow):
+            centre.number(number)
+        yield centre

@@ -12,13 +12,32 @@ from rich.console import Console
 from rich.text import Text
 
 from ivrguard.phone.exchange import Line
-from ivrguard.phone.heard import Asked, HungUp, Paused, describe
+from ivrguard.phone.heard import describe, makes_a_sound
 from ivrguard.phone.messages import Messages
+
+_MARKS = {
+    ">>": ("▸", "yellow"),
+    "<<": ("◂", "cyan"),
+    "==": ("✓", "green"),
+    "  ": ("☎", "blue"),
+}
+"""How the lines of a story that is played look, by their mark (`stage.Listener`)."""
 
 
 def console(*, stderr: bool = False, file: IO[str] | None = None) -> Console:
     """A console that keeps law 2. `file`: instead of standard output or error."""
     return Console(stderr=stderr, file=file, highlight=False, emoji=False, markup=False, soft_wrap=True)
+
+
+def show(out: Console, mark: str, text: str, style: str) -> None:
+    """Print one line of a talk, behind a mark in that style."""
+    out.print(Text.assemble("   ", (mark, style), " ", text))
+
+
+def show_told(out: Console, mark: str, words: str) -> None:
+    """Print a line of a story that is played: what `stage.Listener` hears."""
+    sign, style = _MARKS[mark]
+    show(out, sign, words, style)
 
 
 class Screen:
@@ -38,7 +57,7 @@ class Screen:
         texts = self._carrier.sent[self._texts :]
         self._events += len(events)
         self._texts += len(texts)
-        news = [describe(event) for event in events if not _is_unheard(event)]
+        news = [describe(event) for event in events if makes_a_sound(event)]
         for heard in news:
             self.print("◂", heard, "cyan")
         for text in texts:
@@ -52,8 +71,4 @@ class Screen:
 
     def print(self, mark: str, text: str, style: str) -> None:
         """One line behind a mark in that style."""
-        self._out.print(Text.assemble("   ", (mark, style), " ", text))
-
-
-def _is_unheard(event: object) -> bool:
-    return isinstance(event, Asked | Paused) or event == HungUp("caller")
+        show(self._out, mark, text, style)

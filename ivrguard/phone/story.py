@@ -1,24 +1,28 @@
-"""A call as a story: `.call` files, read, played on a pretend exchange, and written.
+"""A call as a story: `.call` files, read and written.
 
-The format: one step a line. Blank lines and lines that begin with `#` are for people; a `#` further on is part
-of its step, for keys have one too::
+The format: one step a line, behind a head of its own. Blank lines and lines that begin with `#` are for people; a `#`
+further on is part of its step, for keys have one too::
 
     # anybody may listen to the opening hours
     title: The balance for an honest caller
+    flow: bank
     call from +14155550123 to +18005550100 attested A
     hear "account number"
-    press 123456#
+    press {account}#
     press {pin}#
     not hear "sorry"
     transferred to enqueue "fraud-line" with token
     hung up
 
 =====================================  ==========================================================================
+``title: words``                       what it is about
+``flow: name``                         the flow that is called; where there is one flow only it may be left out
+``ivr: bank``                          the sample bank stands behind the flow; `stub`, or nothing: see `phone/stub.py`
+``begins: 2026-01-05 10:00``           when it begins, by the flow's clock; otherwise on that very Monday
 ``call from X to Y [attested A]``      a call begins; X may be anonymous, sip:... or client:...; A, B or C
 ``hear "words"``                       part of what was said or played; in order, capitals do not matter
 ``not hear "words"``                   nothing of the kind was said or played
-``press KEYS``                         0 to 9, `*`, `#`; `{name}` is a value of the world, `{code}` the last code
-                                       that was texted to the caller
+``press KEYS``                         0 to 9, `*`, `#`; `{name}` is a value of the world, such as `{pin}`
 ``say "words"``                        spoken by the caller, for a question that listens or a recording
 ``silence``                            the question or the recording times out
 ``hang up``                            the caller leaves
@@ -28,39 +32,39 @@ of its step, for keys have one too::
 ``agent answers``                      the caller is taken out of the queue
 ``agent hangs up``                     the agent leaves the conversation
 ``hung up``                            the other side has ended the call
-any other verb                         is the world's (`World.actions`), with the rest of the line
+any other verb                         is the world's (`phone/world.py`)
 =====================================  ==========================================================================
 
 Laws of this file
  1. A story is refused whole, every fault with its file and line, before anything is called.
- 2. An expectation (`hear`, `not hear`, `transferred`, `hung up`) looks only at what happened since the caller
-    last did something.
- 3. What a `{value}` stands for is never in a transcript, a message or a repr.
- 4. A story that is written and read again is the same story.
+ 2. What a line may look like is written once, as people read it (`Form`): to read by, and to say what it should be.
+ 3. A story that is written and read again is the same story.
 """
 
-import difflib
-import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, cast
+from datetime import datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
-from ivrguard.phone.exchange import Exchange, Line, LineError
-from ivrguard.phone.heard import Dialled, Event, HungUp, Played, Queued, Said, describe
+from ivrguard.phone import twiml
 
 Kind: TypeAlias = Literal["enqueue", "workflow", "number", "client", "sip", "conference", "queue"]
+IVRS = ("stub", "bank")
+STORY_BYTES_MAX = 64 * 1024
+"""A file that is larger is no story, but something else under its name."""
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-_TOKEN = re.compile(r"[0-9A-Za-z_-]{16,}")
-_WHISPERED = re.compile(r"(?:[0-9][ ,.]*){6,}")
+_BEGINS = "%Y-%m-%d %H:%M"
+_HEAD = re.compile(r"(title|flow|ivr|begins):(.*)")
 
 
 class StoryFault(ValueError):
     """A story that cannot be read: every fault, one a line, as `name:line: what is wrong`."""
 
 
-class StoryFailed(AssertionError):
-    """A story that did not come true: where, why, and the talk so far, the failing step marked with `->`."""
+# ── steps ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +129,9 @@ class Transferred:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """A verb of the world's, with the rest of its line."""
+    """A verb of the world's: the line as it stands."""
 
-    verb: str
-    rest: str = ""
+    words: str
 
 
 Does: TypeAlias = Call | Hear | NotHear | Press | Say | Plain | Wait | Transferred | Act
@@ -142,393 +145,279 @@ class Step:
     line: int = field(default=0, compare=False)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Reading and writing
+# ── what a line may look like ────────────────────────────────────────────────────────────────────────────
 
-_QUOTED = r'"((?:[^"\\]|\\.)+)"'
-_KINDS = "enqueue|workflow|number|client|sip|conference|queue"
+
+WORDS = '"WORDS"'
+_SLOTS: Mapping[str, tuple[str, str]] = {
+    WORDS: (r'"((?:[^"\\]|\\.)+)"', "words in quotation marks"),
+    "ACCOUNT": (r"([0-9]{1,32})", "digits"),
+    "DURATION": (r"([0-9]{1,6}[smhd])", "a number with s, m, h or d, such as 30m"),
+    "FACTORS": (r"((?:pin|sms_code|totp)(?: (?:pin|sms_code|totp))*)", "pin, sms_code, totp, with blanks"),
+    "KEYS": (r"((?:[0-9*#]|\{[a-z][a-z0-9_]*\})+)", "0 to 9, *, # and {name}"),
+    "N": (r"([0-9]{1,6})", "a number"),
+    "PATH": (r"(/[^\s<>?#]*)", "a path such as /menu"),
+    "TWIML": (r"(<.+>)", "verbs such as <Say>Hello</Say>"),
+}
+"""What stands for more than a word in capitals, which is anything without a blank: its pattern, and what it is."""
+
+
+class Form:
+    """
+    How a line may look, in the words that people read: `desk NAME serves QUEUE`.
+
+    A word in capitals stands for something that the story fills in (see `_SLOTS`), `a|b` for one of both.
+    """
+
+    def __init__(self, usage: str) -> None:
+        self.usage = usage
+        self.verb = usage.partition(" ")[0]
+        words = [word.removesuffix(":") for word in usage.split()]
+        self._slots = [word for word in words if word == WORDS or word.isupper() or "|" in word]
+        self._pattern = re.compile(" ".join(map(_pattern, usage.split())), re.ASCII)
+
+    @property
+    def told(self) -> str:
+        """The usage, for somebody who got it wrong."""
+        slots = [f"{slot.strip(chr(34))}: {_SLOTS[slot][1]}" for slot in self._slots if slot in _SLOTS]
+        return f"{self.usage} ({'; '.join(dict.fromkeys(slots))})" if slots else self.usage
+
+    def read(self, line: str) -> tuple[str, ...] | None:
+        """What the line fills in, in order; None: it looks otherwise."""
+        found = self._pattern.fullmatch(line)
+        if found is None:
+            return None
+        pairs = zip(self._slots, found.groups(), strict=True)
+        return tuple(_unquote(text) if slot == WORDS else text for slot, text in pairs)
+
+    def fault(self, filled: tuple[str, ...]) -> str | None:
+        """What is wrong with what was filled in, although it looks right."""
+        if "TWIML" in self._slots and not twiml.readable(filled[-1]):
+            return "this is no TwiML: close each tag, and write `&` as `&amp;`"
+        return None
+
+
+def _pattern(word: str) -> str:
+    if "|" in word:
+        return f"({word})"
+    name, colon = word.removesuffix(":"), ":" * word.endswith(":")
+    if name in _SLOTS:
+        return _SLOTS[name][0] + colon
+    return rf"(\S+?){colon}" if name.isupper() else re.escape(word)
 
 
 def _unquote(text: str) -> str:
     return " ".join(re.sub(r"\\(.)", r"\1", text).split())
 
 
-def _quote(text: str) -> str:
+def quoted(text: str) -> str:
+    """Words in quotation marks, on one line."""
     return '"' + re.sub(r'(["\\])', r"\\\1", " ".join(text.split())) + '"'
 
 
-# First word -> what the line must look like, how it is told to somebody who got it wrong, and what it means.
-_VERBS: dict[str, tuple[str, str, Callable[[re.Match[str]], Does]]] = {
-    "call": (
-        r"call from (\S+) to (\S+)(?: attested ([ABC]))?",
-        "call from NUMBER to NUMBER [attested A|B|C]",
-        lambda m: Call(m[1], m[2], m[3] or ""),
-    ),
-    "hear": (f"hear {_QUOTED}", 'hear "words"', lambda m: Hear(_unquote(m[1]))),
-    "not": (f"not hear {_QUOTED}", 'not hear "words"', lambda m: NotHear(_unquote(m[1]))),
-    "press": (
-        r"press ((?:[0-9*#]|\{[a-z][a-z0-9_]*\})+)",
-        "press KEYS, of 0 to 9, * # and {name}",
-        lambda m: Press(m[1]),
-    ),
-    "say": (f"say {_QUOTED}", 'say "words"', lambda m: Say(_unquote(m[1]))),
-    "silence": (r"(silence)", "silence", lambda m: Plain(m[1])),
-    "hang": (r"(hang up)", "hang up", lambda m: Plain(m[1])),
-    "hung": (r"(hung up)", "hung up", lambda m: Plain(m[1])),
-    "agent": (r"(agent (?:answers|hangs up))", "agent answers, or agent hangs up", lambda m: Plain(m[1])),
-    "wait": (
-        r"wait ([0-9]{1,6})([smhd])",
-        "wait NUMBER with s, m, h or d",
-        lambda m: Wait(int(m[1]) * _SECONDS[m[2]]),
-    ),
-    "transferred": (
-        f"transferred to ({_KINDS}) {_QUOTED}( with token)?",
-        f'transferred to {_KINDS} "name" [with token]',
-        lambda m: Transferred(cast(Kind, m[1]), _unquote(m[2]), bool(m[3])),
-    ),
-}
+def seconds(duration: str) -> int:
+    """A duration such as `30m` in seconds."""
+    return int(duration[:-1]) * _SECONDS[duration[-1]]
+
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_KINDS = "|".join(KINDS)
+_FORMS: tuple[tuple[Form, Callable[..., Does]], ...] = tuple(
+    (Form(usage), does)
+    for usage, does in (
+        ("call from NUMBER to NUMBER", Call),
+        ("call from NUMBER to NUMBER attested A|B|C", Call),
+        ('hear "WORDS"', Hear),
+        ('not hear "WORDS"', NotHear),
+        ("press KEYS", Press),
+        ('say "WORDS"', Say),
+        ("silence", lambda: Plain("silence")),
+        ("hang up", lambda: Plain("hang up")),
+        ("hung up", lambda: Plain("hung up")),
+        ("agent answers", lambda: Plain("agent answers")),
+        ("agent hangs up", lambda: Plain("agent hangs up")),
+        ("wait DURATION", lambda duration: Wait(seconds(duration))),
+        (f'transferred to {_KINDS} "WORDS"', Transferred),
+        (
+            f'transferred to {_KINDS} "WORDS" with token',
+            lambda kind, name: Transferred(kind, name, with_token=True),
+        ),
+    )
+)
 _WITHOUT_A_CALL = (Call, Wait, Act)
+VERBS = tuple(form.usage for form, _ in _FORMS)
+"""How each line of the format looks, without the world's."""
 
 
-def _read(line: str, actions: Collection[str]) -> Does | str:
-    """One step, or what is wrong with it."""
-    verb, _, rest = line.partition(" ")
-    if verb in _VERBS:
-        pattern, usage, make = _VERBS[verb]
-        found = re.fullmatch(pattern, line, re.ASCII)
-        return make(found) if found else f"it should read: {usage}"
-    if verb in actions:
-        return Act(verb, rest.strip())
-    near = difflib.get_close_matches(verb, [*_VERBS, *actions, "title:"], 1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"there is no verb '{verb}'{hint}"
-
-
-def _write(does: Does) -> str:
-    match does:
-        case Call(from_, to, attested):
-            return f"call from {from_} to {to}" + (f" attested {attested}" if attested else "")
-        case Hear(text):
-            return f"hear {_quote(text)}"
-        case NotHear(text):
-            return f"not hear {_quote(text)}"
-        case Press(keys):
-            return f"press {keys}"
-        case Say(text):
-            return f"say {_quote(text)}"
-        case Plain(words):
-            return words
-        case Wait(seconds):
-            unit = next(unit for unit, size in _SECONDS.items() if seconds % size == 0)
-            return f"wait {seconds // _SECONDS[unit]}{unit}"
-        case Transferred(kind, name, with_token):
-            return f"transferred to {kind} {_quote(name)}" + (" with token" if with_token else "")
-        case _:
-            return f"{does.verb} {does.rest}".strip()
+# ── reading and writing ──────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A story; `format(story)` is its text, and `parse` of that is the same story."""
+    """
+    A story; `format(story)` is its text, and `parse` of that is the same story.
+
+    `flow` "": the only one that there is. `begins`: by the flow's clock; None: when it begins does not matter.
+    """
 
     title: str
     steps: tuple[Step, ...]
     name: str = field(default="story", compare=False)
+    flow: str = ""
+    ivr: str = ""
+    begins: datetime | None = None
 
     @classmethod
-    def parse(cls, text: str, name: str, *, actions: Collection[str] = ()) -> "Story":
-        """Read a story. `name` is what faults are told with; `actions` are the world's verbs.
+    def parse(
+        cls, text: str, name: str, *, verbs: Collection[str] = (), flows: Collection[str] | None = None
+    ) -> "Story":
+        """
+        Read a story. `name` is what faults are told with; `verbs`: how lines of the world's look (see `Form`); `flows`:
+        the names of those that there are (None: it does not matter).
 
         Raises `StoryFault` with every fault.
         """
-        title, steps, faults, called = "", [], [], False
+        reading = _Reading([Form(usage) for usage in verbs], flows)
         for number, raw in enumerate(text.split("\n"), start=1):
             line = raw.strip()
-            if not line or line.startswith("#"):
-                continue
-            if line.startswith("title:"):
-                title = line.removeprefix("title:").strip()
-                continue
-            does = _read(line, actions)
-            if isinstance(does, str):
-                faults.append(f"{name}:{number}: {does}")
-                called = called or line.startswith("call")
-                continue
-            called = called or isinstance(does, Call)
-            if not called and not isinstance(does, _WITHOUT_A_CALL):
-                faults.append(f"{name}:{number}: nobody has called yet")
-            steps.append(Step(does, number))
-        if faults:
-            raise StoryFault("\n".join(faults))
-        return cls(title, tuple(steps), name)
-
-    def __str__(self) -> str:
-        head = [f"title: {self.title}", ""] if self.title else []
-        return "\n".join([*head, *(_write(step.does) for step in self.steps)]) + "\n"
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Playing
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What a story needs besides the telephone.
-
-    `values`: name -> what `{name}` stands for now. `code_for`: the last code texted to a number (raises
-    `LookupError`). `advance`: seconds pass. `actions`: the world's own verbs.
-    """
-
-    values: Mapping[str, Callable[[], str]] = field(default_factory=dict, repr=False)
-    code_for: Callable[[str], str] | None = None
-    advance: Callable[[int], Awaitable[None] | None] | None = None
-    actions: Mapping[str, "Action"] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """The talk as it went: `>>` the caller (and the world), `<<` what came back, `==` what was expected.
-
-    `lines` are the calls, `tokens` what was handed over with transfers; both are out of sight in a repr.
-    """
-
-    story: Story = field(repr=False)
-    text: tuple[str, ...]
-    lines: tuple[Line, ...] = field(repr=False)
-    tokens: tuple[str, ...] = field(repr=False)
-
-    def __str__(self) -> str:
-        return "\n".join(self.text)
-
-
-class Scene:
-    """A story while it is played; what an action of the world gets to work with.
-
-    `line`: the call (the last one). `tokens`: what the transfers so far handed over. Actions use `tell` for
-    a line of the transcript, and `fail` when what they wanted did not happen.
-    """
-
-    def __init__(self, story: Story, exchange: Exchange, world: World) -> None:
-        self.story, self.exchange, self.world = story, exchange, world
-        self.lines: list[Line] = []
-        self.tokens: list[str] = []
-        self._text: list[str] = []
-        self._step = Step(Plain("nothing"))
-        self._told = 0
-        self._since = 0
-        self._heard_to = 0
-
-    @property
-    def line(self) -> Line:
-        """The call that the story is in; the last one, if it is over."""
-        return self.lines[-1]
-
-    def tell(self, words: str) -> None:
-        """Add a line to the transcript. It must not hold a secret."""
-        self._text.append(f"   {words}")
-
-    def fail(self, why: str) -> StoryFailed:
-        """The failure to raise: where, why, and the talk so far."""
-        where = f"{self.story.name}:{self._step.line}: {why}"
-        talk = [f"    {each}" for each in self._text]
-        return StoryFailed("\n".join([where, *talk, f" -> {_write(self._step.does)}"]))
-
-    async def play(self) -> Transcript:
-        """Play the story to its end; the caller hangs up if the call is not over."""
-        for step in self.story.steps:
-            self._step = step
-            try:
-                await self._play(step.does)
-            except LineError as fault:
-                raise self.fail(str(fault)) from None
-        if self.lines and not self.line.over:
-            self._caller_does("hang up (the story ends here)")
-            await self.line.hang_up()
-            self._listen()
-        return Transcript(self.story, tuple(self._text), tuple(self.lines), tuple(self.tokens))
-
-    async def _play(self, does: Does) -> None:
-        match does:
-            case Hear(text):
-                self._hear(text)
-            case NotHear(text):
-                if _folded(text) in self._spoken():
-                    raise self.fail(f"somebody said {_quote(text)}")
-            case Transferred():
-                self._transferred(does)
-            case Plain("hung up"):
-                if not any(isinstance(each, HungUp) and each.by != "caller" for each in self._fresh()):
-                    raise self.fail("the other side has not hung up")
-            case Wait(seconds):
-                await self._wait(seconds)
-            case Act(verb, rest):
-                await self._act(verb, rest)
-            case _:
-                await self._person_does(does)
-                return
-        if not isinstance(does, Wait | Act):
-            self._text.append(f"== {_write(does)}")
-
-    async def _person_does(self, does: Call | Press | Say | Plain) -> None:
-        """Something that somebody does with a telephone; what follows is heard afresh."""
-        self._caller_does(_write(does))
-        match does:
-            case Call():
-                await self._call(does)
-            case Press(keys):
-                await self.line.press(self._keys(keys))
-            case Say(text):
-                await self.line.speak(text)
-            case Plain("silence"):
-                await self.line.silent()
-            case Plain("hang up"):
-                await self.line.hang_up()
-            case Plain("agent answers"):
-                await self.line.dequeued()
-            case _:
-                await self.line.agent_hangs_up()
-        self._listen()
-
-    def _caller_does(self, words: str) -> None:
-        self._since = len(self.line.heard) if self.lines else 0
-        self._heard_to = 0
-        self._text.append(f">> {words}")
-
-    def _listen(self) -> None:
-        """Put what has been heard since into the transcript; keep the tokens handed over."""
-        for event in self.line.heard[self._told :]:
-            self._text.append(f"<< {describe(event)}")
-            self.tokens += _tokens(event)
-        self._told = len(self.line.heard)
-
-    def _fresh(self) -> list[Event]:
-        return self.line.heard[self._since :]
-
-    def _spoken(self) -> str:
-        """All that was said or played since the caller last did something, folded."""
-        return _folded(
-            " ".join(
-                each.text if isinstance(each, Said) else each.url
-                for each in self._fresh()
-                if isinstance(each, Said | Played)
-            )
+            if line and not line.startswith("#"):
+                reading.take(line, number)
+        reading.end()
+        if reading.faults:
+            raise StoryFault("\n".join(f"{name}:{number}: {fault}" for number, fault in reading.faults))
+        head = reading.head
+        begins = datetime.strptime(head["begins"], _BEGINS) if "begins" in head else None  # noqa: DTZ007 - the flow's own clock, wherever that is
+        return cls(
+            head.get("title", ""),
+            tuple(reading.steps),
+            name,
+            flow=head.get("flow", ""),
+            ivr=head.get("ivr", ""),
+            begins=begins,
         )
 
-    def _hear(self, text: str) -> None:
-        words, spoken = _folded(text), self._spoken()
-        place = spoken.find(words, self._heard_to)
-        if place < 0:
-            late = "not after what was heard before it" if words in spoken else "nobody said it"
-            raise self.fail(f"expected to hear {_quote(text)}: {late}")
-        self._heard_to = place + len(words)
-
-    def _transferred(self, wanted: Transferred) -> None:
-        events = [each for each in self._fresh() if _went_to(each, wanted)]
-        if not events:
-            raise self.fail(f"the call has not gone to {wanted.kind} {_quote(wanted.name)}")
-        if wanted.with_token and not any(token for each in events for token in _tokens(each)):
-            raise self.fail("the call has gone there without a token")
-
-    def _keys(self, template: str) -> str:
-        return re.sub(r"\{([a-z0-9_]+)\}", lambda found: self._value(found[1]), template)
-
-    def _value(self, name: str) -> str:
-        if name in self.world.values:
-            return self.world.values[name]()
-        if name == "code" and self.world.code_for is not None:
-            try:
-                return self.world.code_for(self.line.from_)
-            except LookupError as fault:
-                raise self.fail(str(fault)) from None
-        raise self.fail(f"the world has no value '{name}'")
-
-    async def _call(self, call: Call) -> None:
-        if self.lines and not self.line.over:
-            raise self.fail("the call before is not over")
-        verstat = f"TN-Validation-Passed-{call.attested}" if call.attested else None
-        try:
-            line = self.exchange.call(call.from_, call.to, stir_verstat=verstat)
-        except LookupError as fault:
-            raise self.fail(str(fault)) from None
-        self.lines.append(line)
-        self._told = self._since = 0
-        await line.until_input()
-
-    async def _wait(self, seconds: int) -> None:
-        if self.world.advance is None:
-            raise self.fail("in this world no time passes")
-        self._text.append(f">> {_write(self._step.does)}")
-        passing = self.world.advance(seconds)
-        if passing is not None:
-            await passing
-
-    async def _act(self, verb: str, rest: str) -> None:
-        if verb not in self.world.actions:
-            raise self.fail(f"the world has no verb '{verb}'")
-        self._text.append(f">> {_write(self._step.does)}")
-        await self.world.actions[verb](self, rest)
-        if self.lines:
-            self._listen()
+    def __str__(self) -> str:
+        begins = "" if self.begins is None else self.begins.strftime(_BEGINS)
+        head = {"title": self.title, "flow": self.flow, "ivr": self.ivr, "begins": begins}
+        lines = [f"{key}: {value}" for key, value in head.items() if value]
+        return "\n".join([*lines, *([""] * bool(lines)), *(write(step.does) for step in self.steps)]) + "\n"
 
 
-Action: TypeAlias = Callable[[Scene, str], Awaitable[None]]
-"""A verb of the world: it gets the scene and the rest of the line."""
-
-
-async def play(story: Story, exchange: Exchange, *, world: World) -> Transcript:
-    """Play a story on an exchange. Raises `StoryFailed` at the first step that does not come true."""
-    return await Scene(story, exchange, world).play()
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.split()).casefold()
-
-
-def _went_to(event: Event, wanted: Transferred) -> bool:
-    match event, wanted.kind:
-        case Queued(name=name), "enqueue":
-            return name == wanted.name
-        case Queued(workflow=workflow), "workflow":
-            return workflow == wanted.name
-        case Dialled(targets), kind:
-            return any((each.kind, each.name) == (kind, wanted.name) for each in targets)
-    return False
-
-
-def _tokens(event: Event) -> list[str]:
-    """What looks like a token in a transfer.
-
-    A value named like one in a task's attributes, a client's parameters or a SIP address' headers; a code of
-    six digits or more in a whisper.
-    """
-    match event:
-        case Queued(task=task):
-            named: Iterator[tuple[str, str]] = _texts(_json(task))
-        case Dialled(targets, whispered=whispered):
-            named = (pair for each in targets for pair in each.parameters)
-            codes = _WHISPERED.findall(" ".join(whispered))
-            return [*_named_tokens(named), *(re.sub(r"[^0-9]", "", code) for code in codes)]
-        case _:
-            return []
-    return _named_tokens(named)
-
-
-def _json(text: str) -> object:
-    """A task's attributes, or nothing when they are not JSON (which is for others to complain about)."""
+def load(path: Path) -> str:
+    """The text of a story file. Raises `StoryFault`."""
     try:
-        return cast(object, json.loads(text))
+        with path.open("rb") as file:
+            data = file.read(STORY_BYTES_MAX + 1)
+        if len(data) > STORY_BYTES_MAX:
+            raise StoryFault(f"{path}:1: a story has {STORY_BYTES_MAX // 1024} kB at most")
+        return data.decode()
+    except OSError as error:
+        raise StoryFault(f"{path}:1: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise StoryFault(f"{path}:1: this is no text in UTF-8") from None
+
+
+class _Reading:
+    """A story while it is read: what was found so far."""
+
+    def __init__(self, forms: list[Form], flows: Collection[str] | None) -> None:
+        self.head: dict[str, str] = {}
+        self.steps: list[Step] = []
+        self.faults: list[tuple[int, str]] = []
+        self._forms = forms
+        self._flows = flows
+        self._called = False
+
+    def take(self, line: str, number: int) -> None:
+        """One line with something on it."""
+        head = _HEAD.fullmatch(line)
+        if head is not None:
+            self._take_head(head[1], head[2].strip(), number)
+            return
+        read = self._read(line)
+        if isinstance(read, str):
+            self.faults.append((number, read))
+            self._called = self._called or line.startswith("call")
+            return
+        self._called = self._called or isinstance(read, Call)
+        if not self._called and not isinstance(read, _WITHOUT_A_CALL):
+            self.faults.append((number, "nobody has called yet"))
+        self.steps.append(Step(read, number))
+
+    def end(self) -> None:
+        """There are no more lines."""
+        if self._flows is not None and len(self._flows) != 1 and "flow" not in self.head:
+            self.faults.append((1, f"which flow is called? Add `flow: NAME`{_known(self._flows)}"))
+
+    def _take_head(self, key: str, value: str, number: int) -> None:
+        fault = None
+        if self.steps:
+            fault = f"`{key}:` belongs to the head, before the first step"
+        elif key in self.head:
+            fault = f"there is a `{key}:` already"
+        elif key == "flow" and self._flows is not None and value not in self._flows:
+            fault = f"there is no flow '{value}'{_near(value, self._flows) or _known(self._flows)}"
+        elif key == "ivr" and value not in IVRS:
+            fault = f"it should read: ivr: {' or ivr: '.join(IVRS)}"
+        elif key == "begins" and not _is_moment(value):
+            fault = "it should read: begins: YEAR-MONTH-DAY HOUR:MINUTE, such as 2026-01-05 10:00"
+        if fault is not None:
+            self.faults.append((number, fault))
+        self.head.setdefault(key, value)
+
+    def _read(self, line: str) -> Does | str:
+        """One step, or what is wrong with it."""
+        verb = line.partition(" ")[0]
+        alike = []
+        for form, does in (*_FORMS, *((form, None) for form in self._forms)):
+            if form.verb != verb:
+                continue
+            alike.append(form.told)
+            filled = form.read(line)
+            if filled is not None:
+                return form.fault(filled) or (Act(line) if does is None else does(*filled))
+        if alike:
+            return f"it should read: {', or '.join(alike)}"
+        every = {form.verb: form for form in (*(form for form, _ in _FORMS), *self._forms)}
+        return f"there is no verb '{verb}'{_near(verb, [*every, 'title:', 'flow:', 'ivr:', 'begins:'])}"
+
+
+def _near(word: str, known: Collection[str]) -> str:
+    near = get_close_matches(word, known, 1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _known(known: Collection[str]) -> str:
+    return f"; there is: {', '.join(sorted(known))}"
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        datetime.strptime(text, _BEGINS)  # noqa: DTZ007 - the flow's own clock, wherever that is
     except ValueError:
-        return None
+        return False
+    return True
 
 
-def _named_tokens(named: Iterator[tuple[str, str]]) -> list[str]:
-    return [value for name, value in named if "token" in name.lower() and _TOKEN.fullmatch(value)]
-
-
-def _texts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in a JSON value, with the name that it stands under."""
-    if isinstance(value, dict):
-        for key, each in value.items():
-            yield from _texts(each, str(key))
-    elif isinstance(value, str):
-        yield name, value
+def write(does: Does) -> str:
+    """A step as it stands in a story."""
+    match does:
+        case Call(from_, to, attested):
+            return f"call from {from_} to {to}" + (f" attested {attested}" if attested else "")
+        case Hear(text):
+            return f"hear {quoted(text)}"
+        case NotHear(text):
+            return f"not hear {quoted(text)}"
+        case Press(keys):
+            return f"press {keys}"
+        case Say(text):
+            return f"say {quoted(text)}"
+        case Plain(words):
+            return words
+        case Wait(span):
+            unit = next(unit for unit, size in _SECONDS.items() if span % size == 0)
+            return f"wait {span // _SECONDS[unit]}{unit}"
+        case Transferred(kind, name, with_token):
+            return f"transferred to {kind} {quoted(name)}" + (" with token" if with_token else "")
+        case Act(words):  # pragma: no branch -- a step is one of these
+            return words

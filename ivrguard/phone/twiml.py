@@ -72,6 +72,11 @@ def verbs(url: str, answer: Answer) -> list[Element]:
     raise FetchError(12100, url, answer)
 
 
+def readable(verbs_in_it: str) -> bool:
+    """Whether this, as the content of a document, is one that can be run."""
+    return _parse(f"<Response>{verbs_in_it}</Response>".encode()) is not None
+
+
 def words(element: Element) -> str:
     """The text inside, marks dropped, blanks collapsed."""
     return " ".join("".join(element.itertext()).split())

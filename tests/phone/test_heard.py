@@ -23,6 +23,7 @@ from ivrguard.phone.heard import (
     Target,
     Warned,
     describe,
+    makes_a_sound,
 )
 
 
@@ -103,6 +104,23 @@ def test_a_client_is_addressed_by_its_scheme():
 def test_every_event_has_a_line(event, line):
     """A transcript tells what happened, in words."""
     assert line == describe(event)
+
+
+@pytest.mark.parametrize(
+    ("event", "sounds"),
+    [
+        (Said("Hi"), True),
+        (HungUp("document"), True),
+        (HungUp("error"), True),
+        (Failed(12100, "/voice"), True),
+        (HungUp("caller"), False),
+        (Asked("/menu"), False),
+        (Paused(2), False),
+    ],
+)
+def test_silence_is_no_sound(event, sounds):
+    """The caller knows that he hung up; he does hear it when somebody else does."""
+    assert makes_a_sound(event) == sounds
 
 
 def test_what_may_hold_a_secret_is_in_no_repr():

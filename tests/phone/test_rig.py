@@ -14,6 +14,7 @@ from ivrguard.phone.rig import (
     ANY_NUMBER,
     ATTESTED,
     AUTH_TOKEN,
+    PUBLIC_URL,
     Clock,
     dialled,
     new_keyring,
@@ -159,6 +160,15 @@ async def test_an_ivr_that_runs_already_keeps_and_a_flow_for_every_number_is_cal
         await line.until_input()
         assert line.to == ANY_NUMBER
         assert line.waiting is not None
+
+
+async def test_a_number_may_point_at_any_path_of_the_guards(flow):
+    """As a second line's voice URL does."""
+    async with rig(flow, bank.app) as centre:
+        centre.number(flow.numbers[0], "/hours")
+        line = centre.call()
+        await line.until_input()
+        assert line.requests[0].url == f"{PUBLIC_URL}/hours"
 
 
 async def test_nothing_is_left_of_it_afterwards(flow):

@@ -7,7 +7,7 @@ import pytest
 
 from ivrguard.phone.heard import Asked, Bridged, HungUp, Paused, Said
 from ivrguard.phone.messages import Message
-from ivrguard.phone.screen import Screen, console
+from ivrguard.phone.screen import Screen, console, show_told
 
 
 @pytest.fixture
@@ -85,6 +85,13 @@ def test_words_are_printed_as_they_came(screen, line, printed, text):
     screen.keyed(text)
     console(file=printed).print(text)
     assert printed.getvalue() == f'   ◂ "{text}"\n   ▸ {text}\n{text}\n'
+
+
+@pytest.mark.parametrize(("mark", "sign"), [(">>", "▸"), ("<<", "◂"), ("==", "✓"), ("  ", "☎")])
+def test_a_story_looks_like_a_talk(printed, mark, sign):
+    """What is done, heard, expected, and what the world remarks."""
+    show_told(console(file=printed), mark, "words")
+    assert printed.getvalue() == f"   {sign} words\n"
 
 
 def test_an_error_console_writes_to_standard_error(capsys):

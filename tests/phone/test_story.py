@@ -1,13 +1,17 @@
-"""Stories: read, written, played against a tiny IVR, and the message of one that does not come true."""
+"""Stories: read, written, and what is said of one that cannot be read."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ivrguard.phone.heard import AgentBehaviour
 from ivrguard.phone.story import (
+    STORY_BYTES_MAX,
     Act,
     Call,
+    Form,
     Hear,
     NotHear,
     Plain,
@@ -15,17 +19,15 @@ from ivrguard.phone.story import (
     Say,
     Step,
     Story,
-    StoryFailed,
     StoryFault,
     Transferred,
     Wait,
-    World,
-    play,
+    load,
 )
 
 CALLER = "+14155550123"
 NUMBER = "+18005550100"
-TOKEN = "0123456789abcdefghijklmnop"
+VERBS = ("redeem", "redeem as NAME")
 
 # ---- reading and writing
 
@@ -49,15 +51,18 @@ LINES = [
     ("wait 1d", Wait(86_400)),
     ('transferred to enqueue "fraud line"', Transferred("enqueue", "fraud line")),
     ('transferred to sip "sip:a@b" with token', Transferred("sip", "sip:a@b", with_token=True)),
-    ("redeem as ada", Act("redeem", "as ada")),
+    ("redeem as ada", Act("redeem as ada")),
     ("redeem", Act("redeem")),
 ]
+
+
+MOMENT = datetime.fromisoformat("2026-03-01 23:30")
 
 
 @pytest.mark.parametrize(("line", "does"), LINES)
 def test_a_line_is_a_step_and_a_step_is_a_line(line, does):
     """The table of the format, both ways."""
-    story = Story.parse(f"call from a to b\n{line}", "a.call", actions={"redeem"})
+    story = Story.parse(f"call from a to b\n{line}", "a.call", verbs=VERBS)
 
     assert story.steps[1] == Step(does, 2)
     assert format(story) == f"call from a to b\n{line}\n"
@@ -70,6 +75,105 @@ def test_a_story_has_a_title_and_comments():
     assert story == Story("The balance", (Step(Call("a", "b")),))
     assert (story.name, story.steps[0].line) == ("a.call", 4)
     assert format(story) == "title: The balance\n\ncall from a to b\n"
+
+
+HEAD = """title: At night
+flow: clinic
+ivr: bank
+begins: 2026-03-01 23:30
+
+call from a to b
+"""
+
+
+def test_the_head_says_which_flow_which_ivr_and_when():
+    """All of it is optional, in any order, and written in one."""
+    story = Story.parse(HEAD, "a.call", flows=["bank", "clinic"])
+    shuffled = "\n".join(["# so it is", *reversed(HEAD.splitlines()[:4]), HEAD.splitlines()[5]])
+
+    assert (story.flow, story.ivr, story.begins) == ("clinic", "bank", MOMENT)
+    assert format(story) == HEAD
+    assert Story.parse(shuffled, "b.call") == story
+
+
+@pytest.mark.parametrize(
+    ("head", "flows", "fault"),
+    [
+        ("", ["bank", "clinic"], "1: which flow is called? Add `flow: NAME`; there is: bank, clinic"),
+        ("flow: clinik", ["bank", "clinic"], "1: there is no flow 'clinik'; did you mean 'clinic'?"),
+        ("flow: x", ["bank"], "1: there is no flow 'x'; there is: bank"),
+        ("flow: bank\nflow: bank", ["bank"], "2: there is a `flow:` already"),
+        ("ivr: real", None, "1: it should read: ivr: stub or ivr: bank"),
+        (
+            "begins: monday",
+            None,
+            "1: it should read: begins: YEAR-MONTH-DAY HOUR:MINUTE, such as 2026-01-05 10:00",
+        ),
+        ("wait 1m\ntitle: Late", None, "2: `title:` belongs to the head, before the first step"),
+    ],
+)
+def test_a_head_that_cannot_be_is_a_fault(head, flows, fault):
+    with pytest.raises(StoryFault) as said:
+        Story.parse(f"{head}\ncall from a to b", "a.call", flows=flows)
+    assert str(said.value) == f"a.call:{fault}"
+
+
+def test_one_flow_alone_need_not_be_named():
+    assert Story.parse("call from a to b", "a.call", flows=["bank"]).flow == ""
+
+
+# ---- what a line may look like
+
+
+@pytest.mark.parametrize(
+    ("usage", "line", "filled"),
+    [
+        ("texted N", "texted 12", ("12",)),
+        ("texted N", "texted many", None),
+        ("redeem at NAME: LEVEL", "redeem at ann: two_factor", ("ann", "two_factor")),
+        ("redeem at NAME: LEVEL", "redeem at ann two_factor", None),
+        ("agents answer|busy", "agents busy", ("busy",)),
+        ("agents answer|busy", "agents away", None),
+        ("account ACCOUNT has FACTORS", "account 12 has pin totp", ("12", "pin totp")),
+        ("account ACCOUNT has FACTORS", "account 12 has pin, totp", None),
+        ("ivr PATH KEYS TWIML", "ivr /menu 3* <Say>a  b</Say>", ("/menu", "3*", "<Say>a  b</Say>")),
+        ("ivr PATH TWIML", "ivr /menu?x=1 <Say>a</Say>", None),
+        ('say "WORDS"', r'say "a \"b\"  c"', ('a "b" c',)),
+        ("wait DURATION", "wait 5m", ("5m",)),
+        ("wait a.b", "wait axb", None),
+    ],
+)
+def test_a_form_is_read_as_it_is_written(usage, line, filled):
+    """Words in capitals stand for something; everything else stands for itself."""
+    assert Form(usage).read(line) == filled
+
+
+def test_a_document_that_is_none_is_a_fault_of_its_line():
+    """Before anything is called."""
+    with pytest.raises(StoryFault, match=r"^a\.call:2: this is no TwiML: close each tag"):
+        Story.parse("call from a to b\nivr /menu <Say>A & B</Say>", "a.call", verbs=["ivr PATH TWIML"])
+
+
+# ---- files
+
+
+def test_a_story_is_a_small_text(tmp_path):
+    """What cannot be read says why, with the name of the file."""
+    path = tmp_path / "a.call"
+    path.write_text(HEAD)
+    assert load(path) == HEAD
+    for data, why in (
+        (b"#" * (STORY_BYTES_MAX + 1), "a story has 64 kB at most"),
+        (b"\xff", "this is no text"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(StoryFault, match=f"a.call:1: {why}"):
+            load(path)
+    with pytest.raises(StoryFault, match=r"b\.call:1: cannot be read: No such file or directory"):
+        load(tmp_path / "b.call")
+
+
+# ---- the same story again
 
 
 _words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(
@@ -88,16 +192,29 @@ _steps = st.one_of(
     st.builds(
         Transferred, st.sampled_from(["enqueue", "workflow", "number", "queue"]), _texts, st.booleans()
     ),
-    st.builds(Act, st.just("redeem"), st.sampled_from(["", "as ada"])),
+    st.builds(Act, st.sampled_from(["redeem", "redeem as ada"])),
 )
 
 
-@given(st.builds(Story, st.sampled_from(["", "A title"]), st.lists(_steps.map(Step), max_size=8).map(tuple)))
-def test_a_story_written_and_read_is_the_same_story(story):
-    """Law 4, for every story that begins with a call."""
-    begun = Story(story.title, (Step(Call("a", "b")), *story.steps))
+_moments = st.datetimes(MOMENT, MOMENT + timedelta(days=36_500)).map(
+    lambda at: at.replace(second=0, microsecond=0)
+)
+_stories = st.builds(
+    Story,
+    st.sampled_from(["", "A title"]),
+    st.lists(_steps.map(Step), max_size=8).map(tuple),
+    flow=st.sampled_from(["", "bank"]),
+    ivr=st.sampled_from(["", "stub", "bank"]),
+    begins=st.none() | _moments,
+)
 
-    assert begun == Story.parse(format(begun), "a.call", actions=["redeem"])
+
+@given(_stories)
+def test_a_story_written_and_read_is_the_same_story(story):
+    """Law 3, for every story that begins with a call."""
+    begun = replace(story, steps=(Step(Call("a", "b")), *story.steps))
+
+    assert begun == Story.parse(format(begun), "a.call", verbs=VERBS)
 
 
 def test_every_fault_is_told_at_once_with_its_line():
@@ -118,301 +235,22 @@ def test_every_fault_is_told_at_once_with_its_line():
     )
 
     with pytest.raises(StoryFault) as fault:
-        Story.parse(text, "flows/a.call", actions=["redeem"])
+        Story.parse(text, "flows/a.call", verbs=VERBS)
 
     assert str(fault.value).split("\n") == [
         "flows/a.call:1: nobody has called yet",
-        "flows/a.call:2: it should read: call from NUMBER to NUMBER [attested A|B|C]",
+        "flows/a.call:2: it should read: call from NUMBER to NUMBER, or call from NUMBER to NUMBER attested A|B|C",
         "flows/a.call:3: there is no verb 'hera'; did you mean 'hear'?",
-        "flows/a.call:4: it should read: press KEYS, of 0 to 9, * # and {name}",
+        "flows/a.call:4: it should read: press KEYS (KEYS: 0 to 9, *, # and {name})",
         "flows/a.call:5: there is no verb 'redeam'; did you mean 'redeem'?",
         "flows/a.call:6: there is no verb 'title'; did you mean 'title:'?",
-        'flows/a.call:7: it should read: hear "words"',
+        'flows/a.call:7: it should read: hear "WORDS" (WORDS: words in quotation marks)',
         "flows/a.call:8: there is no verb 'xyzzy'",
-        "flows/a.call:9: it should read: wait NUMBER with s, m, h or d",
+        ("flows/a.call:9: it should read: wait DURATION (DURATION: a number with s, m, h or d, such as 30m)"),
         (
             "flows/a.call:10: it should read: transferred to "
-            'enqueue|workflow|number|client|sip|conference|queue "name" [with token]'
+            'enqueue|workflow|number|client|sip|conference|queue "WORDS" (WORDS: words in quotation marks), '
+            'or transferred to enqueue|workflow|number|client|sip|conference|queue "WORDS" with token '
+            "(WORDS: words in quotation marks)"
         ),
     ]
-
-
-# ---- playing
-
-
-class Clock:
-    """A world in which time passes, and codes are sent."""
-
-    def __init__(self):
-        self.passed = []
-
-    def advance(self, seconds):
-        self.passed.append(seconds)
-
-    async def advance_slowly(self, seconds):
-        self.passed.append(seconds)
-
-    def code_for(self, number):
-        if number != CALLER:
-            raise LookupError(f"no code was sent to {number}")
-        return "424242"
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def world(clock):
-    return World({"pin": lambda: "80311"}, clock.code_for, clock.advance)
-
-
-BANK = {
-    "/voice": (
-        "<Say>Welcome to the bank.</Say><Play>chime.mp3</Play>"
-        "<Gather input='dtmf speech' action='menu'><Say>Your PIN,\n please.</Say></Gather><Say>Goodbye.</Say>"
-    ),
-    "/chime.mp3": "",
-    "/menu": "<Say>Thank you.</Say><Gather action='code'><Say>Your code?</Say></Gather><Redirect>agent</Redirect>",
-    "/code": "<Say>Your balance is ten dollars.</Say>",
-    "/agent": f'<Enqueue action="after" workflowSid="WW1"><Task>{{"who": {{"token": "{TOKEN}"}}, "n": 1}}</Task></Enqueue>',
-    "/after": "<Say>Rate us.</Say>",
-}
-
-
-@pytest.fixture
-def bank(webhooks):
-    webhooks.documents |= BANK
-    return webhooks
-
-
-def read(*lines, actions=()):
-    return Story.parse(
-        "\n".join([f"call from {CALLER} to {NUMBER} attested A", *lines]), "bank.call", actions=actions
-    )
-
-
-async def test_a_story_comes_true(exchange, bank, world):
-    """What is heard must be heard in order; values stand in for secrets."""
-    story = read(
-        'hear "WELCOME"',
-        'hear "chime.mp3"',
-        'hear "pin, please"',
-        'not hear "sorry"',
-        "press {pin}#",
-        'hear "thank you"',
-        "press {code}#",
-        'hear "ten dollars"',
-        "hung up",
-    )
-
-    transcript = await play(story, exchange, world=world)
-
-    assert str(transcript).replace(bank.origin, "").split("\n") == [
-        f">> call from {CALLER} to {NUMBER} attested A",
-        '<< "Welcome to the bank."',
-        "<< plays /chime.mp3",
-        '<< "Your PIN, please."',
-        "<< waits for keys or words",
-        '== hear "WELCOME"',
-        '== hear "chime.mp3"',
-        '== hear "pin, please"',
-        '== not hear "sorry"',
-        ">> press {pin}#",
-        '<< "Thank you."',
-        '<< "Your code?"',
-        "<< waits for keys",
-        '== hear "thank you"',
-        ">> press {code}#",
-        '<< "Your balance is ten dollars."',
-        "<< hangs up",
-        '== hear "ten dollars"',
-        "== hung up",
-    ]
-    assert [(bank.asked("/menu")[0]["Digits"], bank.asked("/code")[0]["Digits"])] == [("80311", "424242")]
-    assert bank.asked("/voice")[0]["StirVerstat"] == "TN-Validation-Passed-A"
-    assert transcript.lines[0].over
-    assert transcript.story == story
-
-
-async def test_a_story_may_have_several_calls(exchange, bank, world, clock):
-    """One after the other has ended, with time in between; the last is hung up at the end of the story."""
-    story = read(
-        "hang up", "wait 30m", f"call from anonymous to {NUMBER}", 'say "let me in"', 'hear "thank you"'
-    )
-
-    transcript = await play(story, exchange, world=world)
-
-    assert clock.passed == [1800]
-    assert [line.from_ for line in transcript.lines] == [CALLER, "anonymous"]
-    assert transcript.text[-2:] == (">> hang up (the story ends here)", "<< the caller has hung up")
-    assert "StirVerstat" not in bank.asked("/voice")[1]
-    assert bank.asked("/menu")[0]["SpeechResult"] == "let me in"
-
-
-async def test_time_may_pass_slowly(exchange, bank, clock):
-    """`advance` may be a coroutine; a story need not have a call."""
-    transcript = await play(Story("", (Step(Wait(5)),)), exchange, world=World(advance=clock.advance_slowly))
-
-    assert clock.passed == [5]
-    assert transcript.text == (">> wait 5s",)
-
-
-async def test_a_story_may_follow_a_transfer(exchange, bank, world):
-    """Where the call went, what went along, and what the caller hears afterwards."""
-    story = read(
-        "press 1#",
-        "silence",
-        'transferred to workflow "WW1" with token',
-        "agent answers",
-        "agent hangs up",
-        'hear "rate us"',
-    )
-
-    transcript = await play(story, exchange, world=world)
-
-    assert transcript.tokens == (TOKEN,)
-    assert TOKEN not in str(transcript)
-    assert TOKEN not in repr(transcript)
-
-
-@pytest.mark.parametrize(
-    ("document", "step", "tokens"),
-    [
-        ("<Enqueue>support</Enqueue>", 'enqueue "support"', ()),
-        ("<Enqueue workflowSid='WW1'><Task>not json</Task></Enqueue>", 'workflow "WW1"', ()),
-        ("<Dial>+1</Dial>", 'number "+1"', ()),
-        ("<Dial><Conference>room</Conference></Dial>", 'conference "room"', ()),
-        ("<Dial><Queue>q</Queue></Dial>", 'queue "q"', ()),
-        (
-            f"<Dial><Client>ada<Parameter name='token' value='{TOKEN}'/><Parameter name='a' value='b'/></Client></Dial>",
-            'client "ada" with token',
-            (TOKEN,),
-        ),
-        (f"<Dial><Sip>sip:a@b?X-Ivrguard-Token={TOKEN}</Sip></Dial>", 'sip "sip:a@b" with token', (TOKEN,)),
-        ("<Dial><Number url='/whisper'>+1</Number></Dial>", 'number "+1" with token', ("12345678",)),
-    ],
-)
-async def test_every_kind_of_transfer_is_recognised(exchange, webhooks, world, document, step, tokens):
-    """Tokens travel in a task, a parameter, a header, or a whisper."""
-    webhooks.documents = {
-        "/voice": document,
-        "/whisper": "<Say>The code is 1 2 3 4, 5 6 7 8. Thank you.</Say>",
-    }
-
-    transcript = await play(read(f"transferred to {step}"), exchange, world=world)
-
-    assert tokens == transcript.tokens
-
-
-async def test_the_world_may_have_verbs_of_its_own(exchange, bank, world):
-    """An action gets the scene and the rest of the line, may tell, and may fail."""
-    seen = []
-
-    async def redeem(scene, rest):
-        seen.append((rest, list(scene.tokens), scene.line.call_sid))
-        scene.tell("the agent sees: verified")
-        if rest == "badly":
-            raise scene.fail("the agent has dropped it")
-
-    world = World(world.values, world.code_for, world.advance, {"redeem": redeem})
-    story = read("press 1#", "silence", "redeem as ada", "redeem badly", actions=world.actions)
-
-    with pytest.raises(StoryFailed, match=r"bank\.call:5: the agent has dropped it") as failed:
-        await play(story, exchange, world=world)
-
-    assert [(rest, tokens) for rest, tokens, _ in seen] == [("as ada", [TOKEN]), ("badly", [TOKEN])]
-    assert "       the agent sees: verified\n" in str(failed.value)
-
-
-async def test_an_action_may_come_before_any_call(exchange):
-    """To prepare the world."""
-
-    async def enrol(scene, rest):
-        scene.tell(rest)
-
-    story = Story.parse("enrol ada", "a.call", actions=["enrol"])
-    transcript = await play(story, exchange, world=World(actions={"enrol": enrol}))
-
-    assert transcript.text == (">> enrol ada", "   ada")
-
-
-@pytest.mark.parametrize(
-    ("steps", "why"),
-    [
-        (['hear "balance"'], '2: expected to hear "balance": nobody said it'),
-        (
-            ['hear "pin"', 'hear "welcome"'],
-            '3: expected to hear "welcome": not after what was heard before it',
-        ),
-        (["press 1#", 'hear "welcome"'], '3: expected to hear "welcome": nobody said it'),
-        (['not hear "bank"'], '2: somebody said "bank"'),
-        (["hung up"], "2: the other side has not hung up"),
-        (["hang up", "hung up"], "3: the other side has not hung up"),
-        (["hang up", "press 1"], "3: nobody waits for keys or words: the call is over"),
-        (["agent answers"], "2: the caller is in no queue"),
-        (['transferred to enqueue "support"'], '2: the call has not gone to enqueue "support"'),
-        (
-            ["press 1#", "silence", 'transferred to enqueue "WW1"'],
-            '4: the call has not gone to enqueue "WW1"',
-        ),
-        (["press 1#", "silence", 'transferred to number "WW1"'], '4: the call has not gone to number "WW1"'),
-        (["press {pan}#"], "2: the world has no value 'pan'"),
-        ([f"call from {CALLER} to {NUMBER}"], "2: the call before is not over"),
-        (["hang up", f"call from {CALLER} to +1999"], "3: the account has no number +1999"),
-        (["hang up", f"call from +1 to {NUMBER}", "press {code}"], "4: no code was sent to +1"),
-    ],
-)
-async def test_a_story_that_does_not_come_true_says_where_and_why(exchange, bank, world, steps, why):
-    """The line, the reason, the talk so far, and the step that failed."""
-    with pytest.raises(StoryFailed) as failed:
-        await play(read(*steps), exchange, world=world)
-
-    message = str(failed.value).split("\n")
-    assert message[0] == f"bank.call:{why}"
-    assert message[1] == f"    >> call from {CALLER} to {NUMBER} attested A"
-    assert message[2] == '    << "Welcome to the bank."'
-    assert message[-1] == f" -> {steps[-1]}"
-
-
-async def test_a_transfer_without_its_token_fails(exchange, webhooks, world):
-    """A token is looked for in what went to that very place."""
-    webhooks.documents["/voice"] = "<Dial><Client>ada</Client></Dial>"
-
-    with pytest.raises(StoryFailed, match="without a token"):
-        await play(read('transferred to client "ada" with token'), exchange, world=world)
-
-
-@pytest.mark.parametrize(
-    ("steps", "why"),
-    [
-        (["wait 1m"], "no time passes"),
-        (["press {code}"], "no value 'code'"),
-        (["redeem"], "no verb 'redeem'"),
-    ],
-)
-async def test_a_poor_world_says_what_it_lacks(exchange, bank, steps, why):
-    """A story asks for more than the world has."""
-    with pytest.raises(StoryFailed, match=why):
-        await play(read(*steps, actions=["redeem"]), exchange, world=World())
-
-
-async def test_no_value_is_in_a_message(exchange, bank, world):
-    """Nobody learns a secret from a transcript, whether the story comes true or not."""
-    with pytest.raises(StoryFailed) as failed:
-        await play(read("press {pin}#", "press {code}#", 'hear "nothing"'), exchange, world=world)
-
-    assert "80311" not in str(failed.value)
-    assert "424242" not in str(failed.value)
-    assert "80311" not in repr(world)
-
-
-async def test_a_refusal_to_answer_is_heard(exchange, bank, world):
-    """Words for busy agents: a dial that nobody answers goes on in the story."""
-    bank.documents["/menu"] = "<Dial>+1</Dial><Say>All agents are busy.</Say>"
-    exchange.otherwise = AgentBehaviour("busy")
-
-    transcript = await play(read("press 1#", 'hear "agents are busy"', "hung up"), exchange, world=world)
-
-    assert "<< dials number +1: busy" in transcript.text

@@ -140,3 +140,18 @@ def test_durations_are_numbers_of_seconds():
         twiml.seconds(verb, "loop", 1.0),
         twiml.seconds(verb, "none", 2.5),
     ) == (3.0, 1.0, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("verbs", "readable"),
+    [
+        ("<Say>Hi &amp; bye</Say><Hangup/>", True),
+        ("", True),
+        ("<Say>Hi & bye</Say>", False),
+        ("<Say>Hi", False),
+        ("</Response><Response>", False),
+    ],
+)
+def test_verbs_make_a_document_or_do_not(verbs, readable):
+    """For whoever writes one by hand."""
+    assert twiml.readable(verbs) == readable
