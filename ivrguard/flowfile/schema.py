@@ -14,6 +14,7 @@ JSON Schema 2020-12 (https://json-schema.org/draft/2020-12).
 """
 
 from ivrguard.core.assurance import Kind
+from ivrguard.core.check import WITHIN_S_MIN
 from ivrguard.core.flow import (
     CODE_DIGITS_MIN,
     CODE_VALID_S_MAX,
@@ -362,6 +363,11 @@ def _lockout() -> Json:
         "caller_number": shapes.key(
             {"anyOf": [{"const": "off"}, number]},
             "The same per number that calls, over all accounts; `off` for none",
+            default={
+                "failures": usual.caller_number.failures,
+                "within": spoken(usual.caller_number.within_s),
+                "lock": [spoken(lock_s) for lock_s in usual.caller_number.lock_s],
+            },
             example={"failures": 20, "within": "1h", "lock": ["1h"]},
         ),
         "on_locked": shapes.key(
@@ -446,7 +452,7 @@ def _demand() -> dict[str, Json]:
         ),
         "require": shapes.key(level, "The level that must be held", example="two_factor"),
         "within": shapes.duration(
-            forms.WITHIN,
+            Duration(WITHIN_S_MIN, forms.WITHIN.high_s, forms.WITHIN.default_s),
             "Proofs older than this do not count; for the whole call, where it is left out",
             example="5m",
         ),

@@ -1,12 +1,14 @@
 """Prompt files: words, audio, what is filled in, and faults in their own file."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from ivrguard.core.flow import PLACEHOLDERS_NEEDED, PROMPTS, WRITTEN
 from ivrguard.flowfile import read
-from ivrguard.flowfile.prompts import SAID, is_prompt, may_play
+from ivrguard.flowfile.prompts import SAID, catalogue, is_prompt, may_play
+from ivrguard.flowfile.tree import Reader
 
 
 @pytest.mark.parametrize(
@@ -206,3 +208,74 @@ def test_a_file_that_cannot_be_read_is_a_fault_of_the_flow(files):
             "add it, or name another language"
         )
     ]
+
+
+# ── the catalogues that stand beside the examples ────────────────────────────────────────────────────────
+
+FLOWS = Path(__file__).parents[2] / "flows"
+GSM_7 = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+"""The letters of which a text message holds 160; with one other it holds 70 (3GPP TS 23.038, 6.2.1)."""
+SMS_CHARS_MAX = 160
+
+
+def words_of(path):
+    """What a prompt file says: name -> words."""
+    reader = Reader(str(path))
+    said, _ = catalogue(reader, path.stem, (), lambda _: path.read_bytes())
+    assert reader.faults == []
+    return said.prompts
+
+
+ENGLISH, SPANISH = words_of(FLOWS / "prompts/en-US.yaml"), words_of(FLOWS / "prompts/es-US.yaml")
+
+
+def test_every_language_says_everything():
+    """Every prompt, every number that is asked for, every intent; nothing that the other lacks, or has only copied."""
+    assert {*PROMPTS} <= ENGLISH.keys() == SPANISH.keys()
+    assert {path.stem for path in FLOWS.glob("prompts/*.yaml")} == {"en-US", "es-US"}
+    assert not [name for name, words in SPANISH.items() if words == ENGLISH[name]]
+
+
+@pytest.mark.parametrize("said", [ENGLISH, SPANISH], ids=["en-US", "es-US"])
+def test_the_second_time_is_shorter(said):
+    """Who has heard a question in this call knows it."""
+    short = [name for name in said if name.endswith(".short")]
+
+    assert len(short) == 5
+    for name in short:
+        assert len(said[name]) < len(said[name.removesuffix(".short")]), name
+
+
+@pytest.mark.parametrize("said", [ENGLISH, SPANISH], ids=["en-US", "es-US"])
+def test_a_code_is_one_message_and_costs_one(said):
+    """With the longest intent and a code of ten digits; no message has a letter that makes it three."""
+    intents = [words for name, words in said.items() if name.startswith("intent.") or name == "no_intent"]
+    for name in {*WRITTEN} - {"no_intent"}:
+        for intent in intents:
+            text = said[name].replace("{code}", "0" * 10).replace("{intent}", intent)
+            assert set(text) <= GSM_7, (name, set(text) - GSM_7)
+            assert name != "sms_text" or len(text) <= SMS_CHARS_MAX, len(text)
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_a_key_that_one_language_lacks_is_a_fault(name):
+    """Of the flow that names that language, whichever it is: nobody is met with silence."""
+    words = (FLOWS / "prompts/es-US.yaml").read_text()
+    lacking = re.sub(rf"(?m)^{re.escape(name)}: *(?:>-\n(?:  .*\n)+|.*\n)", "", words)
+    assert lacking != words
+    for flow, place in (("insurer", "languages[0].language"), ("clinic", "language")):
+        path = FLOWS / f"{flow}.yaml"
+
+        def prompts(language):
+            text = lacking if language == "es-US" else (FLOWS / f"prompts/{language}.yaml").read_text()
+            return text.encode()
+
+        loaded = read(str(path), path.read_bytes(), prompts)
+
+        assert loaded.flow is None
+        assert [(fault.path, fault.message) for fault in loaded.faults] == [
+            (place, f"prompts/es-US.yaml has no '{name}'; add it")
+        ]

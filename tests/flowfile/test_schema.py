@@ -13,7 +13,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ivrguard.core.flow import PROMPTS
+from ivrguard.core.flow import PLACEHOLDERS, PROMPTS
+from ivrguard.core.rules import TARGET_KINDS
 from ivrguard.flowfile import forms
 from ivrguard.flowfile.schema import prompts_schema, schema
 
@@ -419,19 +420,104 @@ def test_prompts_that_both_accept_and_refuse(files, name, value, good):
 # ── what admins read ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_readme_for_admins_names_every_key():
-    """A key that nobody can read about is not there."""
-    said = (FLOWS / "README.md").read_text()
-    shown = {
-        match
-        for line in said.splitlines()
-        if line.startswith("| `")
-        for match in re.findall("`([^`]+)`", line)
-    }
-    rows = {re.split(r"[.\]]", name)[-1] for name in shown} | {name.split(".")[0] for name in shown}
-    keys = {key for name, key, _ in properties(schema()) if name not in {"any", "all", "target"}}
-    inside = {"min", "max", "any", "all", "dial"}  # they stand in the examples of the keys around them
+README = (FLOWS / "README.md").read_text()
+LISTS = {"languages"}
+"""Lists whose entries have keys of their own."""
 
-    assert {key for key in keys - inside if key not in rows} == set()
-    assert {key for key in inside if f"{key}:" not in said} == set()
-    assert {key for key in PROMPTS if f"| `{key}` |" not in said} == set()
+
+def keys_of(node, needed=(), prefix=""):
+    """Each key of a mapping and of those in it, as the tables call it, with its schema and whether it is needed."""
+    for key, entry in node["properties"].items():
+        name, inner = f"{prefix}{key}", entry.get("items", entry) if key in LISTS else entry
+        if key in {"rules", "default", "lockout"}:
+            yield (f"{name}.*" if key == "lockout" else name), entry, key in node.get("required", ())
+        elif "properties" in inner and name != "identify.digits":
+            if key in LISTS:
+                yield name, entry, False
+            yield from keys_of(inner, prefix=f"{name}[]." if key in LISTS else f"{name}.")
+        else:
+            named = f"{name}.<name>" if "propertyNames" in entry else name
+            yield (
+                named,
+                entry["additionalProperties"] if named != name else entry,
+                key in node.get("required", ()),
+            )
+
+
+def factor_keys():
+    """Those of factors, each with the kind that it belongs to."""
+    forms_ = schema()["properties"]["factors"]["additionalProperties"]["anyOf"]
+    for form, kind in zip(forms_, ("pin", "sms_code", "totp"), strict=True):
+        for name, entry, needed in keys_of(form):
+            if name != "kind":
+                yield f"{name}` of a{'n' * (kind == 'sms_code')} `{kind}", entry, needed
+
+
+PARTS = schema()["properties"]
+SECTIONS_OF_README = {
+    "## Keys": [*keys_of(schema())],
+    "### Factors": [("kind", {"enum": ["pin", "sms_code", "totp"]}, True), *factor_keys()],
+    "### Rules": [*keys_of(PARTS["rules"]["items"])],
+    "### Lockout": [*keys_of(PARTS["lockout"], prefix="")],
+}
+EVERY_KEY = [(section, *row) for section, rows in SECTIONS_OF_README.items() for row in rows]
+
+
+def row_of(section, name):
+    """The cells of a key's row in its section's table: default, what it says, example."""
+    text = README.split(f"{section}\n", 1)[1]
+    text = re.split(rf"^#{{1,{section.count('#')}}} ", text, maxsplit=1, flags=re.MULTILINE)[0]
+    found = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+    assert len(found) == 1, (section, name)
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", found[0])[2:-1]]
+
+
+def test_the_tables_hold_every_key_of_the_schema():
+    """What is looked at below is all there is: each key that the schema has somewhere has a row, or is in a row's example."""
+    rows = {part for _, name, _, _ in EVERY_KEY for part in re.split(r"[.`\[\]<>* ]+", name)}
+    inside = {"min", "max", "any", "all", "dial", "kind", "lockout"}
+    names = {key for mapping, key, _ in properties(schema()) if key not in TARGET_KINDS}
+
+    assert len(EVERY_KEY) > 50
+    assert names - rows - inside == set()
+    assert {key for key in inside if f"{key}:" not in README and f"`{key}" not in README} == set()
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "entry", "needed"), EVERY_KEY, ids=[" ".join(one[:2]) for one in EVERY_KEY]
+)
+def test_the_readme_for_admins_explains_every_key(section, name, entry, needed):
+    """In a row with its default, which is the code's; what it may be, in its unit; and an example that is one."""
+    default, says, example = row_of(section, name)
+    judge = jsonschema.Draft202012Validator({**entry, "$defs": schema()["$defs"]})
+
+    assert says
+    assert default.startswith("**needed**") or not needed
+    if "default" in entry:
+        assert loaded(default.strip("`")) == entry["default"], default
+    else:
+        assert default
+        assert needed or not default.startswith("`")
+    for bound in ("minimum", "maximum"):
+        assert bound not in entry or str(entry[bound]) in re.findall("[0-9]+", says), (bound, entry[bound])
+    if span := re.search(r"from (\w+) to (\w+)", entry.get("description", "")):
+        assert (
+            entry.get("pattern") != f"^(?:{forms.DURATION.pattern})$" or f"({span[1]} to {span[2]})" in says
+        )
+    assert example.startswith("`")
+    value = loaded(example.strip("`"))
+    assert [error.message for error in judge.iter_errors(value)] == [], example
+
+
+def test_the_readme_for_admins_explains_every_prompt():
+    """And an example of one that is played is one."""
+    for name in PROMPTS:
+        filled = row_of("## Prompts", name)[1]
+        assert set(re.findall(r"\{(\w+)\}", filled)) == set(PLACEHOLDERS.get(name, ())), name
+    (block,) = re.findall(r"```yaml\n(pin: .*?)```", README, re.DOTALL)
+    example = loaded(block)
+    assert [
+        error.message
+        for error in WORDS.iter_errors({**loaded((FLOWS / "prompts/en-US.yaml").read_text()), **example})
+    ] == []
+    assert any("play" in value for value in example.values())
