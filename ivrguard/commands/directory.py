@@ -180,11 +180,12 @@ async def _compare(
 ) -> None:
     """The medians of both, asked in turn; a warning when they lie apart."""
     times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(TIMES):
-        for asked, taken in zip((known, other), times, strict=True):
-            began = time.perf_counter()
-            await asked()
-            taken.append((time.perf_counter() - began) * 1000)
+    with err.status(f"{what}: {TIMES} times each, in turn …"):
+        for _ in range(TIMES):
+            for asked, taken in zip((known, other), times, strict=True):
+                began = time.perf_counter()
+                await asked()
+                taken.append((time.perf_counter() - began) * 1000)
     here, there = map(median, times)
     out.print(f"{what}: {here:.1f} ms for the account that is there, {there:.1f} ms for the one that is not")
     if abs(here - there) > max(APART_MS, APART_SHARE * max(here, there)):

@@ -296,8 +296,8 @@ async def test_a_slow_bank_is_given_up_by_the_deadline(
     url: str, system: AccountSystem, connect: Callable, fails: Fails
 ) -> None:
     """Nobody knows how far it got."""
-    bank, system.hold = connect(url, deadline_s=0.05), asyncio.Event()
-    why = "the bank's system did not answer within 0.05 s"
+    bank, system.hold = connect(url, deadline_s=0.25), asyncio.Event()
+    why = "the bank's system did not answer within 0.25 s"
     for asked in (look_up(bank), verify(bank)):
         assert await fails(asked) == (UNSETTLED, why)
     system.hold.set()
@@ -314,8 +314,8 @@ async def test_a_bank_that_trickles_is_given_up_too(lies: Callable, fails: Fails
         await over.wait()
         return response
 
-    liar = await lies(answer=answer, deadline_s=0.05)
-    expected = UNSETTLED, "the bank's system did not answer within 0.05 s"
+    liar = await lies(answer=answer, deadline_s=0.25)
+    expected = UNSETTLED, "the bank's system did not answer within 0.25 s"
     assert await fails(verify(liar.bank)) == expected
     over.set()
 
