@@ -286,6 +286,7 @@ async def a_guarded_call(store, flows, ours, system):
             "IVRGUARD_PUBLIC_URL": PUBLIC_URL,
             "IVRGUARD_TWILIO_TOKENS": f"{ACCOUNT_SID}={AUTH_TOKEN}",
             "IVRGUARD_FLOWS": str(flows.folder),
+            "IVRGUARD_SMS_FROM": "+18005550199",
             "IVRGUARD_HOST": "127.0.0.1",
             "IVRGUARD_OPS_PORT": "0",
             "PORT": "0",
