@@ -34,8 +34,8 @@ format: $(VENV)/.dev ## put the code in form
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## the store's benchmark: ratios, side by side
-	@$(BIN)/python tests/bench/store.py
+bench: $(VENV)/.dev ## every benchmark beside its peers; writes docs/performance.md (25 minutes; needs node and npm)
+	@PYTHONPATH=tests $(BIN)/python -m bench --page docs/performance.md
 
 lock: $(VENV)/.dev ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -1,7 +1,7 @@
 """
 How fast the SQLite store is, against the least that the same work needs on the same disk.
 
-    python tests/bench/store.py [ROUNDS [SECONDS [FOLDER]]]
+    PYTHONPATH=. python tests/bench/store.py [ROUNDS [SECONDS [FOLDER]]]
 
 One unit reads a ledger, counts one more attempt in it, keeps it and puts an entry on record.
 
