@@ -19,6 +19,8 @@ from ivrguard.phone.world import OWN_NUMBER, Real
 
 IVR_HELP = "a real one's URL: what is done in a call is done there. Signed with IVRGUARD_UPSTREAM_TOKEN."
 
+REAL_REMARK = "A real IVR stood behind the flow: play this with --ivr."
+
 app = typer.Typer()
 
 
@@ -115,7 +117,7 @@ def play(
     def keep(told: Story) -> None:
         assert record is not None
         try:
-            recorder.keep(record, told, force=force)
+            recorder.keep(record, told, force=force, remark=REAL_REMARK if real is not None else "")
         except OSError as error:  # the talk is not lost: it is here
             fail(f"{record}: cannot be written: {error.strerror}. This would be in it:", str(told))
         err.print(f"{record}: {len(told.steps)} steps; ivrguard play {flow} --script {record} plays them")

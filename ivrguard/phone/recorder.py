@@ -152,7 +152,11 @@ class Recorder:
             yield "weak_pin" if weak(self._chosen) else "new_pin", self._chosen
 
 
-def keep(path: Path, recorded: Story, *, force: bool) -> None:
-    """Write a story to a file that is not there yet, or with `force` over the one that is. Raises `OSError`."""
+def keep(path: Path, recorded: Story, *, force: bool, remark: str = "") -> None:
+    """
+    Write a story to a file that is not there yet, or with `force` over the one that is; `remark`: for people.
+
+    Raises `OSError`.
+    """
     with path.open("w" if force else "x") as file:
-        file.write(str(recorded))
+        file.write(f"# {remark}\n{recorded}" if remark else str(recorded))

@@ -91,12 +91,12 @@ async def _played(path: Path, flows: Mapping[str, Flow], real: Real | None) -> O
     flow = flows[story.flow or next(iter(flows))]
     title = story.title or path.stem
     faults: tuple[str, ...] = ()
-    async with told(flow, story, real=real) as telling:
-        try:
+    try:
+        async with told(flow, story, real=real) as telling:
             transcript = await stage.play(story, telling.at.exchange, world=telling.world())
-            talk = transcript.text
-        except StoryFailed as failed:
-            faults, talk = (f"{failed.where}: {failed.why}",), (*failed.talk, f"-> {failed.step}")
+        talk = transcript.text
+    except StoryFailed as failed:
+        faults, talk = (f"{failed.where}: {failed.why}",), (*failed.talk, f"-> {failed.step}")
     return Outcome(str(path), flow.name, title, faults, talk, time.perf_counter() - began_s)
 
 

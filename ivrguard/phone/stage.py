@@ -109,7 +109,9 @@ class Scene:
 
     @property
     def line(self) -> Line:
-        """The call that the story is in; the last one, if it is over."""
+        """The call that the story is in; the last one, if it is over. Raises `StoryFailed` before there is one."""
+        if not self.lines:
+            raise self.fail("nobody has called yet")
         return self.lines[-1]
 
     def tell(self, words: str) -> None:

@@ -288,10 +288,7 @@ class Telling:
     async def goes(self, scene: Scene, path: str) -> None:
         """`go to PATH`: the stub leads the caller there, from a question of its own."""
         scene.afresh()
-        try:
-            await self.lead(scene.line, path)
-        except LineError as fault:
-            raise scene.fail(str(fault)) from None
+        await self.lead(scene.line, path)
 
     async def lead(self, line: Line, path: str) -> None:
         """Have the stub lead a caller to `path`. Raises `LineError` when it cannot."""

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree as ET
@@ -43,6 +45,27 @@ def written(flows):
     return write
 
 
+@pytest.fixture
+def types(monkeypatch):
+    """What somebody types into `play` next, in this process: a pipe in the place of standard input."""
+    ends = []
+
+    def typing(text):
+        out, into = os.pipe()
+        os.write(into, text.encode())
+        os.close(into)
+        ends.append(out)
+        monkeypatch.setattr(stories.telephone, "run", partial(run, keyboard=out))
+
+    run = stories.telephone.run
+    yield typing
+    for thread in threading.enumerate():
+        if thread.name == "keyboard":
+            thread.join()
+    for end in ends:
+        os.close(end)
+
+
 # ── play ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -54,7 +77,8 @@ def test_play_takes_a_call_from_a_pipe(shell):
     assert "keys>" not in result.out
 
 
-def test_play_takes_a_folder_with_one_flow(tmp_path, flows, asked):
+def test_play_takes_a_folder_with_one_flow(flows, types, asked):
+    types("h\n")
     (flows.folder / "one").mkdir()
     flows.write("one/bank.yaml", flows.text)
     (flows.folder / "prompts").rename(flows.folder / "one" / "prompts")
@@ -77,11 +101,11 @@ def test_play_says_which_flow_it_cannot_play(flows, asked, ends):
     ends(result, 1, "", f"{flows.folder}: there are {many} flows in it; name the file of one\n")
 
 
-def test_a_call_that_is_recorded_comes_true_when_it_is_played(tmp_path, shell, asked):
+def test_a_call_that_is_recorded_comes_true_when_it_is_played(tmp_path, types, asked):
     """And does not go over a file that is there, unless that is wished."""
     path = tmp_path / "balance.call"
-    typed = f"{ACCOUNT}#\n73926418\n1\nh\n"
-    first = shell({}, "play", "--record", path, typed=typed)
+    types(f"{ACCOUNT}#\n73926418\n1\nh\n")
+    first = asked({}, "play", "--record", path)
     assert (first.code, first.err) == (
         0,
         f"{path}: 10 steps; ivrguard play flows/bank.yaml --script {path} plays them\n",
@@ -92,11 +116,12 @@ def test_a_call_that_is_recorded_comes_true_when_it_is_played(tmp_path, shell, a
     played = asked({}, "play", "--script", path)
     assert (played.code, played.err, played.out.splitlines()[-1]) == (0, "", f"{path}: it came true")
 
-    again = asked({}, "play", "--record", path, typed="h\n")
+    again = asked({}, "play", "--record", path)
     assert (again.code, again.out) == (1, "")
     assert again.err == f"{path}: there is such a file already; --force writes over it\n"
     assert path.read_text() == text
-    assert asked({}, "play", "--record", path, "--force", typed="h\n").code == 0
+    types("h\n")
+    assert asked({}, "play", "--record", path, "--force").code == 0
     assert path.read_text().endswith("hang up\n")
     assert path.read_text() != text
 
@@ -131,18 +156,19 @@ def test_a_call_is_recorded_when_it_ends_by_ctrl_c(tmp_path):
     ],
 )
 def test_where_no_story_can_be_written_nobody_talks_for_nothing(tmp_path, asked, ends, place, why):
-    result = asked({}, "play", "--record", tmp_path / place, typed="h\n")
+    result = asked({}, "play", "--record", tmp_path / place)
     ends(result, 1, "", why.format(path=tmp_path / place, folder=tmp_path))
 
 
-def test_a_talk_that_cannot_be_written_is_printed(tmp_path, monkeypatch, asked):
+def test_a_talk_that_cannot_be_written_is_printed(tmp_path, monkeypatch, types, asked):
     """The disk is full by now: what was talked is not lost."""
 
-    def full(path, told, *, force):
+    def full(path, told, *, force, remark):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(stories.recorder, "keep", full)
-    result = asked({}, "play", "--record", tmp_path / "a.call", typed="h\n")
+    types("h\n")
+    result = asked({}, "play", "--record", tmp_path / "a.call")
     assert result.code == 1
     assert result.err.startswith(f"{tmp_path}/a.call: cannot be written: No space left on device. ")
     assert f"{CALL}\nhear " in result.err
@@ -195,34 +221,26 @@ async def ivr():
         await server.close()
 
 
-async def by_shell(env, *arguments, typed=""):
-    """Run a command as a process of its own, while this one serves; exit code, output, error."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ivrguard", *map(str, arguments)),
-        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate(typed.encode())
-    return SimpleNamespace(code=process.returncode, out=out.decode(), err=err.decode())
-
-
-async def test_a_real_ivr_may_stand_behind_the_flow(tmp_path):
+async def test_a_real_ivr_may_stand_behind_the_flow(tmp_path, types, asked):
     """It believes each request, hears the caller once he is verified, and no secret; it is said aloud that it is real."""
     env = {"IVRGUARD_UPSTREAM_TOKEN": TOKEN}
     async with ivr() as real:
-        typed = f"{ACCOUNT}#\n73926418\n1\nh\n"
-        result = await by_shell(env, "play", "--ivr", real.url, "--record", tmp_path / "a.call", typed=typed)
+        types(f"{ACCOUNT}#\n73926418\n1\nh\n")
+        recording = ("play", "--ivr", real.url, "--record", tmp_path / "a.call")
+        result = await asyncio.to_thread(asked, env, *recording)
         assert (result.code, '◂ "Your balance is 1234 dollars."' in result.out) == (0, True)
         assert result.err.splitlines()[0] == (
             f"The IVR at {real.url} is a real one: what is done in a call is done there."
         )
         assert [one.path for one in real.bank.seen if not one.signed] == []
         assert real.bank.paths_seen() == ["/voice", "/menu", "/balance", "/voice"]
-        assert "ivr:" not in (tmp_path / "a.call").read_text()
+        text = (tmp_path / "a.call").read_text()
+        assert text.startswith(
+            "# A real IVR stood behind the flow: play this with --ivr.\nflow: bank\n\ncall "
+        )
 
-        again = await by_shell(env, "test", "flows", tmp_path / "a.call", "--ivr", real.url)
+        playing = ("test", "flows", tmp_path / "a.call", "--ivr", real.url)
+        again = await asyncio.to_thread(asked, env, *playing)
         assert (again.code, again.out.splitlines()[-1].startswith("1 story: came true (")) == (0, True)
         assert len(real.bank.seen) == 8
         assert TOKEN not in result.out + result.err + again.out + again.err
@@ -255,11 +273,12 @@ def test_the_token_is_the_one_that_serve_would_sign_with(monkeypatch):
     ],
 )
 def test_a_real_ivr_needs_a_url_and_a_token(asked, url, env, says):
-    result = asked(env, "play", "--ivr", url, typed="h\n")
+    result = asked(env, "play", "--ivr", url)
     assert (result.code, result.out, result.err.startswith(says)) == (1, "", True), result.err
 
 
-def test_a_real_ivr_without_tls_is_warned_of(asked):
+def test_a_real_ivr_without_tls_is_warned_of(types, asked):
+    types("h\n")
     result = asked(
         {"IVRGUARD_UPSTREAM_TOKEN": TOKEN}, "play", "--ivr", "http://ivr.example/voice", typed="h\n"
     )
@@ -269,12 +288,12 @@ def test_a_real_ivr_without_tls_is_warned_of(asked):
 # ── test ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_stories_of_the_examples_come_true(shell):
-    """`ivrguard test` in the project's folder: a line each, and how many they were."""
-    result = shell({}, "test")
+def test_the_stories_of_the_examples_come_true(asked):
+    """A line each, and how many they were; those of the other flows: tests/phone/test_rehearsal.py."""
+    result = asked({}, "test", "flows/bank.yaml")
     assert (result.code, result.err) == (0, "")
     *lines, last = result.out.splitlines()
-    assert len(lines) == len(list((ROOT / "flows" / "stories").rglob("*.call")))
+    assert len(lines) == len(list((ROOT / "flows" / "stories" / "bank").rglob("*.call")))
     assert {line[0] for line in lines} == {"✓"}
     assert last.startswith(f"{len(lines)} stories: came true (")
 

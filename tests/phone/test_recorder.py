@@ -19,7 +19,7 @@ from ivrguard.phone import play as telephone
 from ivrguard.phone import world
 from ivrguard.phone.exchange import LineError
 from ivrguard.phone.recorder import HEARD_CHARACTERS_MAX, Recorder, keep
-from ivrguard.phone.stage import play
+from ivrguard.phone.stage import StoryFailed, play
 from ivrguard.phone.story import Hear, Press, Step, Story, seconds
 from ivrguard.phone.world import told
 
@@ -236,6 +236,20 @@ def test_whatever_is_talked_comes_true(acts, ivr):
     asyncio.run(whole())
 
 
+async def test_a_recorder_that_wrote_the_keys_down_would_be_found(monkeypatch):
+    """The tests above would not pass a weakened one: neither secrets, nor a story that does not come true."""
+    monkeypatch.setattr(Recorder, "_veiled", lambda _, text, veil: text)
+
+    async def as_keyed(_, digits):
+        return digits
+
+    monkeypatch.setattr(Recorder, "_answer", as_keyed)
+    story, secrets = await talked(FLOW, "{account}#", "{pin}", "3", "{code}")
+    assert not secrets.isdisjoint(re.findall("[0-9]{4,}", str(story)))
+    with pytest.raises(StoryFailed):
+        await comes_true(FLOW, story)
+
+
 def test_a_story_is_kept_where_there_is_none(tmp_path):
     """Nothing is written over unless that was asked for."""
     path, story = tmp_path / "a.call", Story("One", ())
@@ -243,5 +257,5 @@ def test_a_story_is_kept_where_there_is_none(tmp_path):
     with pytest.raises(FileExistsError):
         keep(path, Story("Two", ()), force=False)
     assert path.read_text() == str(story)
-    keep(path, Story("Two", ()), force=True)
-    assert path.read_text() == "title: Two\n\n"
+    keep(path, Story("Two", ()), force=True, remark="For people.")
+    assert path.read_text() == "# For people.\ntitle: Two\n\n"

@@ -295,6 +295,17 @@ async def test_what_a_verb_does_for_the_caller_is_heard_afresh(exchange, bank, w
     assert (await play(story, exchange, world=world)).text[-1].startswith("<<")
 
 
+async def test_a_verb_that_needs_a_call_says_that_there_is_none(exchange):
+    """A line of the world's may stand before any call, whether it makes sense there or not."""
+
+    async def record(scene):
+        scene.line.heard.clear()
+
+    world = World(actions={"record": record})
+    with pytest.raises(StoryFailed, match=r"a\.call:1: nobody has called yet"):
+        await play(Story.parse("record", "a.call", verbs=["record"]), exchange, world=world)
+
+
 async def test_a_person_can_follow(exchange, bank, world):
     """Each line is told as it comes, but for what makes no sound; the transcript has it all."""
     told = []
