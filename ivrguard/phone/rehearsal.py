@@ -62,7 +62,7 @@ def _about(path: Path) -> str:
 
 def read(path: Path, flows: Iterable[str]) -> Story:
     """The story in a file, about one of these flows. Raises `StoryFault`."""
-    return Story.parse(load(path), str(path), verbs=world.VERBS, flows=tuple(flows))
+    return Story.parse(load(path), str(path), verbs=world.VERBS, flows=tuple(flows), values=world.VALUES)
 
 
 async def rehearse(

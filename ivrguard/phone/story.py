@@ -155,6 +155,7 @@ _SLOTS: Mapping[str, tuple[str, str]] = {
     "DURATION": (r"([0-9]{1,6}[smhd])", "a number with s, m, h or d, such as 30m"),
     "FACTORS": (r"((?:pin|sms_code|totp)(?: (?:pin|sms_code|totp))*)", "pin, sms_code, totp, with blanks"),
     "KEYS": (r"((?:[0-9*#]|\{[a-z][a-z0-9_]*\})+)", "0 to 9, *, # and {name}"),
+    "DIGITS": (r"([0-9*#]+)", "0 to 9, *, #"),
     "N": (r"([0-9]{1,6})", "a number"),
     "PATH": (r"(/[^\s<>?#]*)", "a path such as /menu"),
     "TWIML": (r"(<.+>)", "verbs such as <Say>Hello</Say>"),
@@ -269,15 +270,21 @@ class Story:
 
     @classmethod
     def parse(
-        cls, text: str, name: str, *, verbs: Collection[str] = (), flows: Collection[str] | None = None
+        cls,
+        text: str,
+        name: str,
+        *,
+        verbs: Collection[str] = (),
+        flows: Collection[str] | None = None,
+        values: Collection[str] | None = None,
     ) -> "Story":
         """
-        Read a story. `name` is what faults are told with; `verbs`: how lines of the world's look (see `Form`); `flows`:
-        the names of those that there are (None: it does not matter).
+        Read a story. `name` is what faults are told with; `verbs`: how lines of the world's look (see `Form`); `flows`,
+        `values`: the names of those that there are (None: it does not matter).
 
         Raises `StoryFault` with every fault.
         """
-        reading = _Reading([Form(usage) for usage in verbs], flows)
+        reading = _Reading([Form(usage) for usage in verbs], flows, values)
         for number, raw in enumerate(text.split("\n"), start=1):
             line = raw.strip()
             if line and not line.startswith("#"):
@@ -320,12 +327,15 @@ def load(path: Path) -> str:
 class _Reading:
     """A story while it is read: what was found so far."""
 
-    def __init__(self, forms: list[Form], flows: Collection[str] | None) -> None:
+    def __init__(
+        self, forms: list[Form], flows: Collection[str] | None, values: Collection[str] | None
+    ) -> None:
         self.head: dict[str, str] = {}
         self.steps: list[Step] = []
         self.faults: list[tuple[int, str]] = []
         self._forms = forms
         self._flows = flows
+        self._values = values
         self._called = False
 
     def take(self, line: str, number: int) -> None:
@@ -342,6 +352,11 @@ class _Reading:
         self._called = self._called or isinstance(read, Call)
         if not self._called and not isinstance(read, _WITHOUT_A_CALL):
             self.faults.append((number, "nobody has called yet"))
+        if isinstance(read, Press) and self._values is not None:
+            named = re.findall(r"\{([a-z0-9_]+)\}", read.keys)
+            for value in [one for one in named if one not in self._values]:
+                near = _near(value, self._values) or _known(self._values)
+                self.faults.append((number, f"there is no value '{value}'{near}"))
         self.steps.append(Step(read, number))
 
     def end(self) -> None:

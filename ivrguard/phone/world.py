@@ -281,7 +281,7 @@ class Telling:
             self._stub(scene).answers(path, document)
 
     async def answers_keys(self, scene: Scene, path: str, keys: str, document: str) -> None:
-        """`ivr PATH KEYS TWIML`: the same, when just these keys came."""
+        """`ivr PATH DIGITS TWIML`: the same, when just these keys came."""
         if self.ivr is not None:
             self._stub(scene).answers(path, document, keys)
 
@@ -439,7 +439,7 @@ _VERBS: Mapping[str, str] = {
     "recorded EVENT REASON": "recorded",
     "never recorded EVENT": "never_recorded",
     "ivr PATH TWIML": "answers",
-    "ivr PATH KEYS TWIML": "answers_keys",
+    "ivr PATH DIGITS TWIML": "answers_keys",
     "go to PATH": "goes",
     "ivr heard PATH": "heard",
     "ivr never heard PATH": "never_heard",

@@ -118,6 +118,21 @@ def test_a_head_that_cannot_be_is_a_fault(head, flows, fault):
     assert str(said.value) == f"a.call:{fault}"
 
 
+@pytest.mark.parametrize(
+    ("value", "hint"), [("pan", "; did you mean 'pin'?"), ("x", "; there is: code, pin"), ("pin", None)]
+)
+def test_a_value_that_is_not_there_is_a_fault_of_its_line(value, hint):
+    """Where it is known which ones there are."""
+    text = f"call from a to b\npress {{{value}}}#{{code}}"
+    assert Story.parse(text, "a.call").steps[1] == Step(Press(f"{{{value}}}#{{code}}"))
+    if hint is None:
+        Story.parse(text, "a.call", values=["pin", "code"])
+        return
+    with pytest.raises(StoryFault) as said:
+        Story.parse(text, "a.call", values=["pin", "code"])
+    assert str(said.value) == f"a.call:2: there is no value '{value}'{hint}"
+
+
 def test_one_flow_alone_need_not_be_named():
     assert Story.parse("call from a to b", "a.call", flows=["bank"]).flow == ""
 
@@ -136,7 +151,7 @@ def test_one_flow_alone_need_not_be_named():
         ("agents answer|busy", "agents away", None),
         ("account ACCOUNT has FACTORS", "account 12 has pin totp", ("12", "pin totp")),
         ("account ACCOUNT has FACTORS", "account 12 has pin, totp", None),
-        ("ivr PATH KEYS TWIML", "ivr /menu 3* <Say>a  b</Say>", ("/menu", "3*", "<Say>a  b</Say>")),
+        ("ivr PATH DIGITS TWIML", "ivr /menu 3* <Say>a  b</Say>", ("/menu", "3*", "<Say>a  b</Say>")),
         ("ivr PATH TWIML", "ivr /menu?x=1 <Say>a</Say>", None),
         ('say "WORDS"', r'say "a \"b\"  c"', ('a "b" c',)),
         ("wait DURATION", "wait 5m", ("5m",)),

@@ -448,7 +448,7 @@ def test_every_verb_of_the_world_can_be_read():
         "N": "1",
         "DURATION": "5m",
         "PATH": "/menu",
-        "KEYS": "3",
+        "DIGITS": "3",
         "TWIML": "<Say>x</Say>",
     }
     for usage in VERBS:
