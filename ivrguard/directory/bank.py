@@ -8,6 +8,7 @@ The one bounded way to the bank's own system. docs/directory.md is the protocol,
 3. **What it says counts only if it is signed**, as the answer to this very request. Redirects are not followed.
 4. **By its deadline**, no more than `REQUESTS_AT_ONCE_MAX` at once, and not at all for a while after a row of faults
    of its kind (directory/breaker.py). What a caller may bring about, such as an odd account number, is no such fault.
+   Whether it is well again is tried with something made up (`probe`) where a caller's own request is too good for that.
 5. **What became of a request is one of `Outcome`.** Only a signed 503 says that nothing was looked at. Everything else
    that is no answer settles nothing: a bank may well say 400, 401 or 423 for a PIN that is wrong.
 6. **Nothing secret or personal in a URL or a fault**, and none of the bank's words.
@@ -232,17 +233,24 @@ class Bank:
         return None
 
     async def ask(
-        self, path: str, said: Message, answer: type[_Answer], *, reads: bool = False
+        self,
+        path: str,
+        said: Message,
+        answer: type[_Answer],
+        *,
+        reads: bool = False,
+        probe: Callable[[], Message] | None = None,
     ) -> _Answer | None:
         """
-        Say it, and hear the answer; None: a signed 404, there is no such thing. `reads`: it changes nothing, so it may
-        be said twice.
+        Say it, and hear the answer; None: a signed 404, there is no such thing.
 
-        Raises `Unanswered`, or `Busy` at once.
+        `reads`: it changes nothing, so it may be said twice. `probe`: makes what is said first while the circuit is
+        half-open, to see; without one, what is to be said is said. Raises `Unanswered`, or `Busy` at once.
         """
         began_ms, outcome = self._clock(), Outcome.UNSETTLED  # which it stays when we are cut off
         try:
-            found = await self._answer_to(path, said, answer, reads=reads)
+            heard = await self._answer_to(path, said, reads=reads, probe=probe)
+            found = _read(heard, path, answer)
             outcome = Outcome.ANSWERED
         except Busy:
             outcome = Outcome.BUSY
@@ -255,25 +263,40 @@ class Bank:
         return found
 
     async def _answer_to(
-        self, path: str, said: Message, answer: type[_Answer], *, reads: bool
-    ) -> _Answer | None:
+        self, path: str, said: Message, *, reads: bool, probe: Callable[[], Message] | None
+    ) -> _Heard:
         if self._under_way >= REQUESTS_AT_ONCE_MAX:
             raise Busy(f"{REQUESTS_AT_ONCE_MAX} requests to the bank's system are under way: it is slow")
-        if not self._breakers[path].admits(self._clock()):
-            raise Unanswered(
-                f"{path} of the bank's system failed again and again: not asked for some seconds",
-                Outcome.LEFT_ALONE,
-            )
+        breaker, now_ms = self._breakers[path], self._clock()
+        half_open = breaker.state(now_ms) is State.HALF_OPEN
+        if not breaker.admits(now_ms):
+            raise _left_alone(path)
         self._under_way += 1
+        try:
+            if half_open and probe is not None:
+                await self._probed(path, probe())
+            return await self._noted(path, said, reads=reads)
+        finally:
+            self._under_way -= 1
+
+    async def _probed(self, path: str, said: Message) -> None:
+        """Say what is made up. Raises `Unanswered`, for what was to be said after it, if it is not well."""
+        try:
+            heard = await self._noted(path, said, reads=False)
+        except Unanswered:
+            raise _left_alone(path) from None
+        if heard.status >= 500:
+            raise _left_alone(path)
+
+    async def _noted(self, path: str, said: Message, *, reads: bool) -> _Heard:
+        """The signed answer, and the circuit knows of it."""
         try:
             heard = await self._heard(path, said.model_dump_json().encode(), reads=reads)
         except Unanswered:
             self._note(path, well=False)
             raise
-        finally:
-            self._under_way -= 1
         self._note(path, well=heard.status < 500)
-        return _read(heard, path, answer)
+        return heard
 
     def _note(self, path: str, *, well: bool) -> None:
         breaker = self._breakers[path]
@@ -380,6 +403,11 @@ async def _connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: obj
 
 async def _reused(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
     context.trace_request_ctx.begun = context.trace_request_ctx.kept = True
+
+
+def _left_alone(path: str) -> Unanswered:
+    why = f"{path} of the bank's system failed again and again: not asked for some seconds"
+    return Unanswered(why, Outcome.LEFT_ALONE)
 
 
 def _unsettled(path: str, why: str) -> Unanswered:

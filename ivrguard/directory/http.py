@@ -36,6 +36,7 @@ from ivrguard.ports import Account, Challenge, Credential, Directory, Right, Ver
 
 REMOTE = "remote"
 """The `key_id` of a credential whose secret is a reference of the bank's."""
+NOBODYS_PIN = "00000000"
 
 
 class HttpDirectory:
@@ -107,13 +108,16 @@ class HttpPinJudge:
                 "a PIN's credential is not the bank's: its directory and its judge belong together"
             )
         reference = credential.secret if credential is not None else self._bank.decoy()
+        said = VerifyRequest(reference=reference, pin=digits)
         try:
-            answer = await self._bank.ask(
-                VERIFY, VerifyRequest(reference=reference, pin=digits), VerifyAnswer
-            )
+            answer = await self._bank.ask(VERIFY, said, VerifyAnswer, probe=self._of_nobody)
         except Unanswered as fault:
             raise _seen(fault) from None
         return Right() if answer is not None and answer.right and credential is not None else Wrong()
+
+    def _of_nobody(self) -> VerifyRequest:
+        """What is asked to see whether the bank is well again: a caller's own guess would count, and be lost."""
+        return VerifyRequest(reference=self._bank.decoy(), pin=NOBODYS_PIN)
 
 
 class HttpPins:

@@ -11,9 +11,11 @@ import pytest
 from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import DirectoryFault
 from ivrguard.directory.bank import Bank
+from ivrguard.directory.breaker import Breaker
 from ivrguard.directory.http import HttpDirectory, HttpPinJudge, HttpPins
 from ivrguard.directory.messages import CHANGE, LOOKUP, VERIFY
 from ivrguard.phone.directory import AccountSystem
+from ivrguard.phone.rig import Clock
 from ivrguard.ports import Account, Credential, Right, Wrong
 
 START_MS = 1_800_000_000_000
@@ -267,6 +269,38 @@ async def test_a_guess_is_never_asked_again(bank: Bank, system: AccountSystem, b
         assert "connection to the bank's system failed" in found[1]
         assert len(system.asked) == 1
         await pin_of(bank)  # keeps a connection for the next one
+
+
+async def test_a_bank_that_was_ill_is_tried_with_nobodys_pin(
+    system: AccountSystem, url: str, connect: Callable, clock: Clock, becomes: Becomes
+) -> None:
+    """
+    Half-open, the first judgement asked for is not the one that goes out: a guess that gets no verdict counts, and who
+    calls again and again during an outage would lock himself out. What is made up says whether the bank is well; then the
+    guess follows it.
+    """
+    bank = connect(url, breaker=lambda: Breaker(faults_max=1))
+    credential = await pin_of(bank)
+    assert credential is not None
+    system.fail_next(500, VERIFY)
+    await becomes(verdict(bank, credential))
+    for plant in (
+        system.drop_next,
+        lambda path: system.fail_next(500, path),
+        lambda path: system.fail_next(503, path),
+    ):
+        plant(VERIFY)
+        clock.advance(10)
+        system.asked.clear()
+        why = f"{VERIFY} of the bank's system failed again and again: not asked for some seconds"
+        assert await becomes(verdict(bank, credential)) == ("DirectoryFault", why)
+        assert [one.said["reference"] == credential.secret for one in system.asked] == [False]
+    clock.advance(10)
+    system.asked.clear()
+    assert await verdict(bank, credential) == Right()
+    assert await verdict(bank, credential, "11111111") == Wrong()
+    assert [one.said["reference"] == credential.secret for one in system.asked] == [False, True, True]
+    assert [one.said["pin"] for one in system.asked] == ["00000000", PIN, "11111111"]
 
 
 async def test_a_caller_changes_his_pin(bank: Bank, becomes: Becomes) -> None:
