@@ -1,12 +1,7 @@
-"""A sample IVR: a bank's telephone line, written with the twilio library as its own samples are.
+"""A sample IVR: a bank's telephone line, written with the twilio library as its own samples are (ivr.py).
 
-Laws of this file
- 1. It knows nothing of a guard. It checks X-Twilio-Signature with twilio's own validator, over its own URL and
-    with its own token, answers TwiML, keeps a session in a cookie, and believes that whoever it talks to may
-    hear everything: https://www.twilio.com/docs/voice/tutorials/build-interactive-voice-response-ivr-phone-tree
- 2. It has the habits that a proxy must live with: an `action` relative without a slash, a Gather without one,
-    documents that go on behind a Gather, status callbacks, a queue with a wait document.
- 3. All that reaches it is kept (`Bank.seen`), so that a test can tell what never did.
+It has the habits that a proxy must live with: an `action` relative without a slash, a Gather without one, documents
+that go on behind a Gather, status callbacks, a queue with a wait document.
 
     /voice  main menu      /menu  its answer      /balance  /hours  /fraud  /agent  /after  /wait
     /wire/amount  /wire/confirm                   /voicemail  /voicemail/done     /events  /status
@@ -16,15 +11,14 @@ Laws of this file
 # The twilio library has no types, and almost every line below calls it.
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
-from uuid import uuid4
+from typing import Literal
 
 from aiohttp import web
 from multidict import MultiDict
-from twilio.request_validator import RequestValidator
 from twilio.twiml.voice_response import Dial, Gather, VoiceResponse
+
+from ivrguard.phone.ivr import Ivr, Page
 
 WORKFLOW_SID = "WW" + "a1" * 16
 AGENT_NUMBER = "+18005550142"
@@ -34,83 +28,17 @@ AGENT_ROOM = "front-desk"
 AGENT_QUEUE = "support"
 FRAUD_QUEUE = "fraud-line"
 BALANCE_DOLLARS = 1_234
-SESSION_COOKIE = "bank_session"
-
-Page: TypeAlias = Callable[[MultiDict[str], dict[str, str]], VoiceResponse]
-"""A document, made of the parameters that came and the session that the cookie names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One request that the bank got; `signed`: whether it believed it."""
-
-    method: str
-    path: str
-    params: MultiDict[str] = field(repr=False)
-    headers: dict[str, str] = field(repr=False)
-    signed: bool
 
 
 @dataclass(slots=True)
-class Bank:
-    """The bank: `app(auth_token)` is its IVR.
+class Bank(Ivr):
+    """The bank. `transfer`: how it reaches its agents. `wired`: the amounts that left it."""
 
-    `public_url`: its own name, as configured at Twilio; `None`: whatever `Host` says, as most samples do.
-    `transfer`: how it reaches its agents. `seen`: every request; `wired`: the amounts that left the bank.
-    """
-
-    public_url: str | None = None
     transfer: Literal["workflow", "queue", "number", "client", "sip", "conference"] = "workflow"
-    seen: list[Seen] = field(default_factory=list, repr=False)
     wired: list[str] = field(default_factory=list)
-    _sessions: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
 
-    def app(self, auth_token: str) -> web.Application:
-        """The IVR as an application, for the account with that auth token."""
-        validator = RequestValidator(auth_token)
-
-        async def answer(request: web.Request) -> web.Response:
-            return await self._answer(request, validator)
-
-        served = web.Application()
-        served.router.add_route("*", "/{path:.*}", answer)
-        return served
-
-    def digits_seen(self) -> set[str]:
-        """Every run of digits that any request brought as `Digits`."""
-        return {each.params["Digits"] for each in self.seen if each.params.get("Digits")}
-
-    def paths_seen(self) -> list[str]:
-        """The paths of all requests, in order."""
-        return [each.path for each in self.seen]
-
-    # ---- every request ----------------------------------------------------------------------------------
-
-    async def _answer(self, request: web.Request, validator: RequestValidator) -> web.Response:
-        """Keep what comes in; 403 for what Twilio did not sign; otherwise the document, and the cookie."""
-        form = MultiDict((name, str(value)) for name, value in (await request.post()).items())
-        own = self.public_url or f"{request.scheme}://{request.host}"
-        signature = request.headers.get("X-Twilio-Signature", "")
-        signed = bool(validator.validate(own + request.raw_path, form, signature))
-        params = form or MultiDict(request.query)
-        self.seen.append(Seen(request.method, request.path, params, dict(request.headers), signed))
-        if not signed:
-            return web.Response(status=403)
-        if request.path in {"/events", "/status"}:
-            return web.Response(status=204)
-        page = self._pages().get(request.path)
-        if page is None:
-            return web.Response(status=404)
-        name = request.cookies.get(SESSION_COOKIE, "")
-        if name not in self._sessions:
-            name = uuid4().hex
-            self._sessions[name] = {}
-        document = page(params, self._sessions[name])
-        response = web.Response(text=str(document), content_type="text/xml")
-        response.set_cookie(SESSION_COOKIE, name, httponly=True)
-        return response
-
-    def _pages(self) -> dict[str, Page]:
+    def pages(self) -> dict[str, Page]:
+        """Its documents, by path."""
         return {
             "/voice": self._voice,
             "/menu": self._menu,

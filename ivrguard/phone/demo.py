@@ -1,36 +1,44 @@
 """
 `ivrguard demo`: the mission, once, whole and for real, on this machine.
 
-Server and SQLite file are the embedded default; the IVR is a sample bank written with the twilio library that
-knows nothing of the guard; the provider's network is imitated (exchange.py). Each scene says what it expects
-and looks whether it came so: `run` is true only if all of them did.
+Server and SQLite file are the embedded default; the IVRs are a sample bank and a sample clinic written with the twilio
+library, which know nothing of the guard; the provider's network is imitated (exchange.py). Two of the example flows are
+played, in English and in Spanish. Each scene says what it expects and looks whether it came so: `run` is true only if all
+of them did.
 """
 
 import asyncio
+import re
 import signal
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pyotp
 from rich.console import Console
 
 from ivrguard import flowfile
 from ivrguard.core import audit
 from ivrguard.core.assurance import Kind
-from ivrguard.phone import bank
+from ivrguard.core.flow import Flow
+from ivrguard.factors.totp import TotpJudge, new_secret
+from ivrguard.phone import bank, clinic
 from ivrguard.phone.exchange import Line, LineError
-from ivrguard.phone.heard import Queued
+from ivrguard.phone.heard import Dialled, Queued
 from ivrguard.phone.rig import AUTH_TOKEN, PUBLIC_URL, Rig, rig
 from ivrguard.phone.screen import Screen
 from ivrguard.ports import Account, Credential
 from ivrguard.stores.sqlite import SqliteStore
 
-FLOW = Path("flows/bank.yaml")
+FLOW, CLINIC_FLOW = Path("flows/bank.yaml"), Path("flows/clinic.yaml")
 ACCOUNT = "123456789"
+PATIENT = "1234567"
 PIN = "24681357"
 OWNER = "+15551230001"
 STRANGER = "+15559870002"
 LAST_GUESS = 8
+DIGITS_SHOWN_CHARS = 5
+"""Of a code that is read digit by digit: three digits, and the blanks between them."""
 STOPS = (signal.SIGINT, signal.SIGTERM)
 HTTP_CREATED = 201
 HTTP_FORBIDDEN = 403
@@ -86,37 +94,49 @@ def insist(holds: bool, otherwise: str) -> None:
 
 async def run(out: Console, *, once: bool) -> bool:
     """Play every scene; then stay up until Ctrl-C, unless `once`. Whether all went as told."""
-    loaded = flowfile.load(FLOW)
-    if loaded.flow is None:
-        for fault in loaded.faults:
-            out.print(str(fault))
-        out.print(f"The demo plays {FLOW}: mend it, or run this in the project's folder.", style="red")
+    flows = _flows(out)
+    if flows is None:
         return False
     with tempfile.TemporaryDirectory(prefix="ivrguard-demo-") as folder:
         store = await SqliteStore.open(Path(folder) / "demo.db", migrate=True)
-        async with rig(loaded.flow, bank.app, store=store) as centre:
+        async with rig(flows[0], bank.app, store=store) as centre, rig(flows[1], clinic.app) as practice:
             await centre.enrol(
                 Account(ACCOUNT, (OWNER,), (Credential(Kind.SMS_CODE, number=OWNER),)), pin=PIN
             )
-            told = await _play(out, centre)
+            told = await _play(out, centre, practice)
             if told and not once:
                 await _stay(out, centre)
     return told
 
 
-async def _play(out: Console, centre: Rig) -> bool:
-    scenes: tuple[tuple[str, Callable[[Console, Rig], Awaitable[None]]], ...] = (
-        ("An honest caller hears his balance: one factor, the PIN", balance),
-        ("A wire needs a second factor: a code to the number on file", wire),
-        ("To an agent: one factor once more, a token, a receipt, and never twice", agent),
-        ("A guesser is locked out, and hears the same words as before", guesser),
-        ("The owner's own lane stays open all the while", owner),
-        ("Everything is on record, and the record holds", record),
+def _flows(out: Console) -> tuple[Flow, ...] | None:
+    """The flows that are played; None, and what is wrong with one."""
+    flows: list[Flow] = []
+    for path in (FLOW, CLINIC_FLOW):
+        loaded = flowfile.load(path)
+        if loaded.flow is None:
+            for fault in loaded.faults:
+                out.print(str(fault))
+            out.print(f"The demo plays {path}: mend it, or run this in the project's folder.", style="red")
+            return None
+        flows.append(loaded.flow)
+    return tuple(flows)
+
+
+async def _play(out: Console, centre: Rig, practice: Rig) -> bool:
+    scenes: tuple[tuple[str, Callable[[Console, Rig], Awaitable[None]], Rig], ...] = (
+        ("An honest caller hears his balance: one factor, the PIN", balance, centre),
+        ("A wire needs a second factor: a code to the number on file", wire, centre),
+        ("To an agent: one factor once more, a token, a receipt, and never twice", agent, centre),
+        ("A guesser is locked out, and hears the same words as before", guesser, centre),
+        ("The owner's own lane stays open all the while", owner, centre),
+        ("Everything is on record, and the record holds", record, centre),
+        ("Another flow, in Spanish: a clinic's menu is open, its results are not", patient, practice),
     )
-    for number, (title, scene) in enumerate(scenes, 1):
+    for number, (title, scene, where) in enumerate(scenes, 1):
         out.print(f"\n{number}. {title}", style="bold")
         try:
-            await scene(out, centre)
+            await scene(out, where)
         except NotAsTold as otherwise:
             out.print(f"   ✗ not as told: {otherwise}", style="red")
             return False
@@ -221,6 +241,37 @@ async def record(out: Console, centre: Rig) -> None:
     for linked in entries[-3:]:
         entry = linked.entry
         out.print(f"   {linked.seq}  {entry.event}  {entry.reason}  {entry.account}", style="dim")
+
+
+async def patient(out: Console, practice: Rig) -> None:
+    """What is open asks for nothing; results take the PIN and the app; an agent at a plain phone gets a code by ear."""
+    secret = new_secret(practice.server.world.chance)
+    await practice.enrol(Account(PATIENT, (), (TotpJudge(practice.keyring).enrol(secret),)), pin=PIN)
+    key = await practice.desk("recepción", f"number:{clinic.DESK_NUMBER}")
+    scene = Scene(out, practice, practice.call(STRANGER))
+    await scene.dials("oprima 1")
+    await scene.keys("1", "primera cita", why="an appointment: nothing is asked")
+    await scene.keys("3", "número de paciente", why="his results")
+    await scene.keys(f"{PATIENT}#", "8 dígitos", why="patient number")
+    await scene.keys(PIN, "aplicación", why="the PIN")
+    await scene.keys(pyotp.TOTP(secret).at(practice.clock() // 1000), "análisis", why="what the app shows")
+    await scene.keys("0", "Su PIN, por favor", why="somebody to talk to: asked once more, and shorter")
+    await scene.keys(PIN, "connects", why="the PIN")
+    (dialled,) = [event for event in scene.line.heard if isinstance(event, Dialled)]
+    insist(len(dialled.whispered) > 0, "the desk should have been told a code")
+    words, code = _without_digits(dialled.whispered[0])
+    scene.screen.print("☎", f"the desk alone hears: {words}", "blue")
+    status, receipt = await practice.redeem(key, code, scene.line.call_sid)
+    insist(status == HTTP_CREATED, f"the desk got {status}")
+    scene.screen.print("☎", f"the desk types it in: patient {receipt['account']}, {receipt['acr']}", "blue")
+    await scene.line.hang_up()
+
+
+def _without_digits(words: str) -> tuple[str, str]:
+    """A whisper as it may be shown, the end of its code left out; and the code."""
+    code = "".join(re.findall("[0-9]", words))
+    spelled = " ".join(code)
+    return words.replace(spelled, f"{spelled[:DIGITS_SHOWN_CHARS]}…"), code
 
 
 async def _stay(out: Console, centre: Rig) -> None:

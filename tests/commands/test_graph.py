@@ -31,21 +31,24 @@ def test_text_has_a_line_for_each_thing_that_can_be_asked_for():
 clinic v1: +18005550150, sip:recepcion@clinic.example -> https://ivr.clinic.example/voice
 
 requests, the first match decides
-OPEN  rules[0]           /directions                                                          open to anyone
-OPEN  rules[1]           /music                                                               open to anyone
-OPEN  rules[2]           /appointments/new/**                                                 open to anyone
-      rules[3]           /appointments/**                                                     patient
-      rules[4]           /menu, keys 3                                                        patient_for_records within 10m, for records
-      rules[5]           /results/**                                                          patient_for_records within 10m, for records
-      rules[6]           /refills/**                                                          patient within 15m, for refill
+OPEN  rules[0]           /voice                                                               open to anyone
+      rules[1]           /menu, keys 3                                                        patient_for_records within 10m, for records
+OPEN  rules[2]           /menu                                                                open to anyone
+OPEN  rules[3]           /directions                                                          open to anyone
+OPEN  rules[4]           /pain                                                                open to anyone
+OPEN  rules[5]           /music                                                               open to anyone
+OPEN  rules[6]           /appointments/new/**                                                 open to anyone
+      rules[7]           /appointments/**                                                     patient
+      rules[8]           /results/**                                                          patient_for_records within 10m, for records
+      rules[9]           /refills/**                                                          patient within 15m, for refill
       default            everything else                                                      patient
 
 transfers, the first match decides
 OPEN  lockout.on_locked  transfer to +18005550152, of whoever is locked: nothing is verified  open to anyone
-OPEN  rules[7]           transfer to number:+18005550151                                      open to anyone
-OPEN  rules[8]           transfer to queue:front-desk, on mon-fri 08:00-17:00                 open to anyone
-      rules[9]           transfer to queue:nurses                                             patient_for_records, then patient anew (1m old will do), for records
-      rules[10]          any transfer                                                         patient, then patient anew, for agent
+OPEN  rules[10]          transfer to number:+18005550151                                      open to anyone
+OPEN  rules[11]          transfer to enqueue:front-desk, on mon-fri 08:00-17:00               open to anyone
+      rules[12]          transfer to enqueue:nurses                                           patient_for_records, then patient anew (1m old will do), for records
+      rules[13]          any transfer                                                         patient, then patient anew, for agent
 
 levels
       patient              pin or app or code

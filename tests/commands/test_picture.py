@@ -86,11 +86,11 @@ def test_what_is_open_is_red_and_nothing_else_is():
     red = [title for title, frame, _ in boxes(root) if frame.get("stroke-width") == "4"]
     edges = [path for path in root.iter(f"{SVG}path") if path.get("stroke") == picture.RED]
 
-    assert len(red) == len(edges) + 1 == 7
+    assert len(red) == len(edges) + 1 == 10
     assert all("OPEN TO ANYONE" in title or title == "anyone (nothing is proved)" for title in red)
     assert any("+18005550152, of whoever is locked" in title for title in red)
     assert root.find(f"{SVG}desc").text.endswith(
-        "Open to anyone: rules[0], rules[1], rules[2], lockout.on_locked, rules[7], rules[8]."
+        "Open to anyone: rules[0], rules[2], rules[3], rules[4], rules[5], rules[6], lockout.on_locked, rules[10], rules[11]."
     )
 
 

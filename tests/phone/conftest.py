@@ -10,7 +10,8 @@ from aiohttp.test_utils import TestServer
 from multidict import MultiDict
 from twilio.request_validator import RequestValidator
 
-from ivrguard.phone.exchange import Exchange
+from ivrguard.phone.exchange import Exchange, Line
+from ivrguard.phone.heard import Said
 
 ACCOUNT_SID = "AC" + "0" * 32
 AUTH_TOKEN = "a-token-of-the-test"
@@ -87,3 +88,47 @@ async def exchange(webhooks: Webhooks, session: aiohttp.ClientSession) -> Exchan
     made = Exchange(session, ACCOUNT_SID, AUTH_TOKEN)
     made.number(NUMBER, f"{webhooks.origin}/voice")
     return made
+
+
+@dataclass
+class Samples:
+    """Sample IVRs, each served on a socket of its own, and called without any guard between."""
+
+    exchange: Exchange
+    origin: str = ""
+    _servers: list[TestServer] = field(default_factory=list)
+
+    async def serve(self, app: web.Application) -> Line:
+        """Serve an IVR, point the number at it, and begin no call yet: the line."""
+        server = TestServer(app)
+        await server.start_server()
+        self._servers.append(server)
+        self.origin = str(server.make_url("")).rstrip("/")
+        self.exchange.number(NUMBER, f"{self.origin}/voice", status_callback=f"{self.origin}/status")
+        return self.call()
+
+    def call(self) -> Line:
+        return self.exchange.call("+14155550123", NUMBER)
+
+    @staticmethod
+    async def press(line: Line, *keys: str) -> None:
+        """Press these keys in turn, each where it is asked for; "" is silence."""
+        await line.until_input()
+        for each in keys:
+            await (line.press(each) if each else line.silent())
+
+    @staticmethod
+    def said(line: Line) -> str:
+        """All that was said on the line."""
+        return " ".join(each.text for each in line.heard if isinstance(each, Said))
+
+    async def close(self) -> None:
+        for server in self._servers:
+            await server.close()
+
+
+@pytest.fixture
+async def samples(exchange: Exchange) -> AsyncIterator[Samples]:
+    made = Samples(exchange)
+    yield made
+    await made.close()

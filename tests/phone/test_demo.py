@@ -63,9 +63,9 @@ def test_all_scenes_go_as_told(played):
     """The mission, once and whole."""
     told, lines = played
     assert told
-    assert "All 6 scenes went as told." in lines
+    assert "All 7 scenes went as told." in lines
     assert lines[-1].endswith("Ctrl-C ends it.")
-    assert [line[0] for line in lines if re.match(r"\d\. ", line)] == list("123456")
+    assert [line[0] for line in lines if re.match(r"\d\. ", line)] == list("1234567")
 
 
 def test_a_guesser_gets_five_guesses_and_hears_no_difference(played):
@@ -77,6 +77,22 @@ def test_no_token_is_shown_whole(played):
     """Promise 5: what is printed is enough to recognise a token by, and no more."""
     (line,) = [line for line in played[1] if "holds a token" in line]
     assert re.fullmatch(r"   ☎ the agent's task holds a token: [0-9A-Z]{4}…", line)
+    (line,) = [line for line in played[1] if "the desk alone hears" in line]
+    assert re.fullmatch(r"   ☎ .*: Ya verificamos .* El código de transferencia es \d \d \d….", line)
+
+
+def test_two_of_the_example_flows_are_played_in_two_languages(played):
+    """What is open asks for nothing, a question is shorter the second time, and a code is read digit by digit."""
+    lines = played[1]
+    at = next(place for place, line in enumerate(lines) if line.startswith("7. Another flow, in Spanish"))
+    heard = [line for line in lines[at:] if "◂" in line]
+
+    assert any("account number" in line for line in lines[:at])
+    assert "Para pedir una cita" in heard[0]
+    assert [line for line in heard if "PIN" in line] == [
+        '   ◂ "Marque su PIN de 8 dígitos."',
+        '   ◂ "Su PIN, por favor."',
+    ]
 
 
 def test_readmes_transcript_is_a_real_one(played):
@@ -93,17 +109,18 @@ def _but_for_tokens(line):
 
 
 @pytest.mark.parametrize(
-    ("flow", "words"),
+    ("name", "flow", "words"),
     [
-        (None, "flows/bank.yaml:1:1: cannot be read: No such file or directory"),
-        ("flow: bank\n", "flows/bank.yaml:1:1: "),
+        ("bank", None, "flows/bank.yaml:1:1: cannot be read: No such file or directory"),
+        ("bank", "flow: bank\n", "flows/bank.yaml:1:1: "),
+        ("clinic", "flow: clinic\n", "flows/clinic.yaml:1:1: "),
     ],
 )
-async def test_without_its_flow_it_says_what_it_needs(tmp_path, monkeypatch, flow, words):
-    """In another folder, or with a fault in the flow: no scene is played."""
+async def test_without_its_flows_it_says_what_it_needs(tmp_path, monkeypatch, name, flow, words):
+    """In another folder, or with a fault in a flow: no scene is played."""
     if flow is not None:
         shutil.copytree(ROOT / "flows", tmp_path / "flows")
-        (tmp_path / "flows" / "bank.yaml").write_text(flow)
+        (tmp_path / "flows" / f"{name}.yaml").write_text(flow)
     monkeypatch.chdir(tmp_path)
     printed = StringIO()
 
