@@ -53,7 +53,7 @@ def looked_through(path: Path) -> flowfile.LoadedAll:
     if path.is_dir():
         return flowfile.load_all(path)
     one = flowfile.load(path)
-    return flowfile.LoadedAll((one.flow,) if one.flow else (), one.faults, one.doubts)
+    return flowfile.LoadedAll((one.flow,) if one.flow else (), one.faults, one.doubts, (one,))
 
 
 def flows_of(path: Path) -> tuple[Flow, ...]:

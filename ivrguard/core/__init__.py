@@ -13,6 +13,7 @@ Where is …?
 | when a token works, and once | core/handoff.py, `redeem` |
 | what a flow may say, and its faults | core/flow.py, core/check.py, `check` |
 | the most guesses that a rule allows | core/budget.py, `most` |
+| what standards ask of a flow | core/profiles.py |
 | who calls (numbers, SIP, withheld), attestation | core/caller.py |
 | the record and its chain | core/audit.py |
 | what we need from the world | ports.py |

@@ -151,6 +151,21 @@ def _written(expression: Expression) -> tuple[str, ...]:
             return (factor,)
 
 
+def ways(*levels: Expression) -> tuple[frozenset[str], ...]:
+    """
+    The least sets of factors that fulfil all of these levels at once: none of them holds another. () if there is none.
+
+    Tries every choice, as `plan` does.
+    """
+    named = list(dict.fromkeys(chain.from_iterable(_written(level) for level in levels)))
+    found: list[frozenset[str]] = []
+    for chosen in chain.from_iterable(combinations(named, count) for count in range(1, len(named) + 1)):
+        way = frozenset(chosen)
+        if not any(less <= way for less in found) and all(satisfied(level, way) for level in levels):
+            found.append(way)
+    return tuple(found)
+
+
 def factors_of(expression: Expression) -> frozenset[str]:
     """Every factor that the level names, anywhere."""
     return frozenset(_written(expression))

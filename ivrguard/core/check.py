@@ -17,7 +17,7 @@ Numbers: NIST SP 800-63B-4 (3.1.1.2, 3.1.3, 3.2.2); OWASP ASVS 5.0, 7.5.1; the l
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import chain, combinations
+from itertools import islice
 
 from ivrguard.core.assurance import (
     AllOf,
@@ -28,8 +28,9 @@ from ivrguard.core.assurance import (
     factors_of,
     least,
     plan,
-    satisfied,
+    ways,
 )
+from ivrguard.core.budget import over_ceiling
 from ivrguard.core.call import KNOWN_NUMBER_KEY
 from ivrguard.core.flow import (
     CODE_DIGITS_MIN,
@@ -44,8 +45,15 @@ from ivrguard.core.flow import (
     Sensitive,
     Via,
 )
-from ivrguard.core.overlap import covers_entry, covers_target, hidden, in_common, is_unconditional
-from ivrguard.core.rules import Demand, Target
+from ivrguard.core.overlap import (
+    covers_entry,
+    covers_target,
+    hidden,
+    in_common,
+    is_unconditional,
+    shared_path,
+)
+from ivrguard.core.rules import Demand, Rule, Target, glob
 
 ANSWER_S: Mapping[Kind, int] = {Kind.PIN: 15, Kind.SMS_CODE: 45, Kind.TOTP: 25}
 """
@@ -67,6 +75,9 @@ VERIFY_VALID_S = 600
 
 LIFETIME_MAX = 100
 """NIST SP 800-63B-4, 3.2.2: failures in a row."""
+
+SLIPS_TOLD_MAX = 5
+"""Rules that let one sensitive entry slip: whoever has mended so many looks again."""
 
 RISKY = frozenset(
     {
@@ -108,6 +119,7 @@ def check(flow: Flow) -> tuple[Finding, ...]:
         *_check_sensitive(flow),
         *_check_pin_change(flow),
         *_check_locks(flow),
+        *_check_ceiling(flow),
         *_check_prompts(flow),
     )
 
@@ -208,7 +220,7 @@ def _check_code(factor: Factor, place: Place) -> Iterator[Finding]:
         )
 
 
-def _sound(flow: Flow, expression: Expression) -> bool:
+def is_sound(flow: Flow, expression: Expression) -> bool:
     """
     Whether a level can be looked at further: its names are there, and no kind is there twice.
 
@@ -218,7 +230,7 @@ def _sound(flow: Flow, expression: Expression) -> bool:
     return factors_of(expression) <= flow.factors.keys() and len(set(kinds.values())) == len(kinds)
 
 
-def _two_categories(flow: Flow, expression: Expression) -> bool:
+def two_categories(flow: Flow, expression: Expression) -> bool:
     """Whether every way to this level takes something known and something held."""
     ways = categories(expression, flow.kinds())
     return bool(ways) and all(len(way) > 1 for way in ways)
@@ -227,18 +239,18 @@ def _two_categories(flow: Flow, expression: Expression) -> bool:
 def _check_levels(flow: Flow) -> Iterator[Finding]:
     for name, expression in flow.levels.items():
         yield from _dangling(flow, expression, ("levels", name))
-        if not _sound(flow, expression):
+        if not is_sound(flow, expression):
             continue
         if plan(expression, frozenset(), factors_of(expression)) is None:
             yield Finding(("levels", name), "nobody can reach this level; name a factor in each part of it")
-        if least(expression) > 1 and not _two_categories(flow, expression):
+        if least(expression) > 1 and not two_categories(flow, expression):
             yield Finding(
                 ("levels", name),
                 "two factors here can both be of one category (something known, something held); "
                 "write `all: [a known one, a held one]`",
                 error=False,
             )
-    named = {level for demand, _ in _demands(flow) for level in (demand.require, demand.reverify)}
+    named = {level for demand, _ in demands(flow) for level in (demand.require, demand.reverify)}
     for name in flow.levels:
         if name not in named:
             yield Finding(
@@ -263,7 +275,8 @@ def _dangling(flow: Flow, expression: Expression, place: Place) -> Iterator[Find
 # ── rules ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _demands(flow: Flow) -> Iterator[tuple[Demand, Place]]:
+def demands(flow: Flow) -> Iterator[tuple[Demand, Place]]:
+    """Everything that is demanded anywhere, and where it stands."""
     for position, rule in enumerate(flow.rules):
         yield rule.demand, ("rules", position)
     yield flow.default, ("default",)
@@ -273,7 +286,7 @@ def _demands(flow: Flow) -> Iterator[tuple[Demand, Place]]:
 
 def _check_demands(flow: Flow) -> Iterator[Finding]:
     waits: dict[tuple[str | None, str | None], Sequence[int]] = {}
-    for demand, place in _demands(flow):
+    for demand, place in demands(flow):
         for key, level in (("require", demand.require), ("reverify", demand.reverify)):
             if level is None or level in flow.levels:
                 continue
@@ -307,16 +320,10 @@ def _waits_s(flow: Flow, demand: Demand) -> tuple[int, ...]:
     The questions come in the order of the level, then those of `reverify` that are left (core/demands.py).
     """
     wanted = [flow.levels.get(name, AllOf(())) for name in (demand.require, demand.reverify) if name]
-    every = list(dict.fromkeys(chain.from_iterable(sorted(factors_of(level)) for level in wanted)))
-    if not wanted or not all(_sound(flow, level) for level in wanted):
+    if not wanted or not all(is_sound(flow, level) for level in wanted):
         return ()
-    ways: list[frozenset[str]] = []
-    for chosen in chain.from_iterable(combinations(every, count) for count in range(1, len(every) + 1)):
-        way = frozenset(chosen)
-        if all(satisfied(level, way) for level in wanted) and not any(less <= way for less in ways):
-            ways.append(way)
     found: list[int] = []
-    for way in ways:
+    for way in ways(*wanted):
         steps = plan(wanted[0], frozenset(), way) or ()
         later = (*steps[1:], *(way - frozenset(steps)))
         found.append(TURN_S + sum(ANSWER_S[flow.factors[name].kind] for name in later))
@@ -351,12 +358,14 @@ def _check_rules(flow: Flow) -> Iterator[Finding]:
         yield Finding(
             ("default",), "whatever no rule names is open to anyone; require a level here", error=False
         )
-    for position, hidden_by in hidden(flow.rules):
+    for position, hiding in hidden(flow.rules):
+        others = " and ".join(f"rules[{at}]" for at in hiding)
+        verb = "matches" if len(hiding) == 1 else "together match"
         yield Finding(
             ("rules", position),
-            f"this rule can never apply: rules[{hidden_by}] matches everything that it matches; "
-            "move it up or take it out",
+            f"this rule can never apply: {others} {verb} everything that it matches; move it up or take it out",
         )
+    yield from _check_places(flow)
     for position, rule in enumerate(flow.rules):
         words = set(re.findall("[a-z]+", (rule.path or "").lower()))
         if rule.demand.require is None and rule.transfer is None and words & RISKY:
@@ -367,6 +376,27 @@ def _check_rules(flow: Flow) -> Iterator[Finding]:
                 error=False,
             )
     yield from _check_transfers(flow)
+
+
+def _check_places(flow: Flow) -> Iterator[Finding]:
+    """Rules about numbers that nobody dials here, and about places where no document may lead."""
+    anything = "*" in flow.numbers
+    elsewhere = [f"//{origin.partition('//')[2]}/**" for origin in flow.upstream.also]
+    for position, rule in enumerate(flow.rules):
+        if rule.dialled is not None and not anything:
+            form = glob(rule.dialled)
+            if not any(form.fullmatch(number) for number in flow.numbers):
+                yield Finding(
+                    ("rules", position, "dialled"),
+                    "this rule can never apply: none of the flow's `numbers` is meant by it; mend it or take it out",
+                )
+        path = rule.path or ""
+        if path.startswith("//") and not any(shared_path(path, place) for place in elsewhere):
+            yield Finding(
+                ("rules", position, "path"),
+                "this rule can never apply: documents may not point there; add the origin to `upstream.also`, or "
+                "write a path of your IVR's own, which begins with one slash",
+            )
 
 
 def _check_transfers(flow: Flow) -> Iterator[Finding]:
@@ -382,8 +412,11 @@ def _check_transfers(flow: Flow) -> Iterator[Finding]:
             error=False,
         )
         return
+    named = frozenset(sure)
     for position, rule in enumerate(flow.rules):
-        if rule.transfer is not None and not any(covers_target(wide, rule.transfer) for wide in sure):
+        if rule.transfer is None or rule.transfer in named:
+            continue
+        if not any(covers_target(wide, rule.transfer) for wide in sure):
             yield Finding(
                 ("rules", position, "transfer"),
                 "where this rule's other conditions do not hold, this transfer needs the default level and no "
@@ -405,27 +438,32 @@ def _check_transfers(flow: Flow) -> Iterator[Finding]:
 
 def _check_sensitive(flow: Flow) -> Iterator[Finding]:
     """Each entry is decided, wherever it matches, by a rule that wants two categories, and by none before it that does not."""
-    for position, entry in enumerate(flow.sensitive):
-        yield from (Finding(("sensitive", position), message) for message in _unprotected(flow, entry))
-
-
-def _unprotected(flow: Flow, entry: Sensitive) -> Iterator[str]:
+    weak = frozenset(level for level in flow.levels if is_weak(flow, level))
+    concerned: list[tuple[int, Rule, bool]] = []
     for at, rule in enumerate(flow.rules):
-        common = in_common(rule, entry)
-        if common is None:
-            continue
-        level = rule.demand.require
-        if level is None:
+        lets_slip = rule.demand.require is None or rule.demand.require in weak
+        if lets_slip or is_unconditional(rule):
+            concerned.append((at, rule, lets_slip))
+    for position, entry in enumerate(flow.sensitive):
+        for message in islice(_unprotected(concerned, entry), SLIPS_TOLD_MAX):
+            yield Finding(("sensitive", position), message)
+
+
+def _unprotected(concerned: Sequence[tuple[int, Rule, bool]], entry: Sensitive) -> Iterator[str]:
+    """`concerned`: the rules that decide on something for certain, or let it slip, and whether they do that."""
+    for at, rule, lets_slip in concerned:
+        common = in_common(rule, entry) if lets_slip else None
+        if common is not None and rule.demand.require is None:
             yield (
                 f"rules[{at}] opens '{common}' to anyone; move it below the rule that protects this, "
                 "or make it narrower"
             )
-        elif level in flow.levels and _weak(flow, level):
+        elif common is not None:
             yield (
-                f"rules[{at}] gives '{common}' for '{level}', which one kind of factor can reach; "
+                f"rules[{at}] gives '{common}' for '{rule.demand.require}', which one kind of factor can reach; "
                 "require a level of something known and something held"
             )
-        if covers_entry(rule, entry):
+        if (common is not None or not lets_slip) and covers_entry(rule, entry):
             return
     wanted = f"transfer: {{{entry.kind}: {entry.value}}}" if isinstance(entry, Target) else f'path: "{entry}"'
     yield (
@@ -434,10 +472,10 @@ def _unprotected(flow: Flow, entry: Sensitive) -> Iterator[str]:
     )
 
 
-def _weak(flow: Flow, level: str) -> bool:
+def is_weak(flow: Flow, level: str) -> bool:
     """Whether one kind of factor reaches the level. One that cannot be looked at has been reported."""
     expression = flow.levels[level]
-    return _sound(flow, expression) and not _two_categories(flow, expression)
+    return is_sound(flow, expression) and not two_categories(flow, expression)
 
 
 # ── changing a PIN, locks, prompts ───────────────────────────────────────────────────────────────────────
@@ -450,7 +488,7 @@ def _check_pin_change(flow: Flow) -> Iterator[Finding]:
     if Kind.PIN not in flow.kinds().values():
         yield Finding(("pin_change",), "there is no factor of kind `pin` to be changed; take this out")
     level = change.demand.require
-    if level is None or (level in flow.levels and _weak(flow, level)):
+    if level is None or (level in flow.levels and is_weak(flow, level)):
         yield Finding(
             ("pin_change", "require"),
             "with one kind of factor, or none, whoever has one secret could take the other; "
@@ -498,12 +536,18 @@ def _check_locks(flow: Flow) -> Iterator[Finding]:
             yield Finding((*place, "lock"), "a further lock is shorter than the one before it", error=False)
 
 
+def _check_ceiling(flow: Flow) -> Iterator[Finding]:
+    """A lock of no time has been reported, and would leave nothing to be worked out."""
+    if min(flow.locks.account.lock_s, default=0) > 0:
+        yield from over_ceiling(flow)
+
+
 def _check_prompts(flow: Flow) -> Iterator[Finding]:
     catalogues: list[tuple[Place, str, Mapping[str, str]]] = [(("language",), flow.language, flow.prompts)]
     for position, other in enumerate(flow.languages):
         catalogues.append((("languages", position, "language"), other.language, other.prompts))
     intents: dict[str, Place] = {}
-    for demand, at in _demands(flow):
+    for demand, at in demands(flow):
         intents.setdefault(demand.intent, (*at, "intent"))
     intents.pop("", None)
     for place, language, prompts in catalogues:

@@ -14,7 +14,7 @@ The laws of this file:
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
@@ -139,29 +139,44 @@ def glob(pattern: str) -> re.Pattern[str]:
     `/**` at the end also matches the path itself, and `/**/` a single slash, as in every tool that knows
     `**`: an admin who protects `/wire/**/confirm` means `/wire/confirm` too.
     """
-    out: list[str] = []
-    rest = pattern
-    while rest:
-        if rest == "/**":
-            out.append("(?:/.*)?")
-            break
-        if rest.startswith("/**/"):
-            out.append("/(?:.*/)?")
-            rest = rest[4:]
-        elif rest.startswith("**"):
-            out.append(".*")
-            rest = rest[2:]
-        else:
-            out.append({"*": "[^/]*", "?": "[^/]"}.get(rest[0], re.escape(rest[0])))
-            rest = rest[1:]
-    return re.compile("".join(out), re.DOTALL)
+    return _compiled(_PATH_WILD.split(pattern), {"/**/": "(?:.*?/)??", "**": ".*?"}, "[^/]")
 
 
 @lru_cache(maxsize=PATTERNS_CACHED_MAX)
 def name_glob(pattern: str) -> re.Pattern[str]:
     """The glob of a name as a regular expression. A name is not a path: `*` matches slashes too."""
-    wild = {"*": ".*", "?": "."}
-    return re.compile("".join(wild.get(sign) or re.escape(sign) for sign in pattern), re.DOTALL)
+    return _compiled(_NAME_WILD.split(pattern), {"*": ".*?"}, ".")
+
+
+_PATH_WILD = re.compile(r"(/\*\*$|/\*\*/|\*\*|\*|\?)")
+_NAME_WILD = re.compile(r"(\*|\?)")
+
+
+def _compiled(pieces: Sequence[str], across: Mapping[str, str], one: str) -> re.Pattern[str]:
+    """
+    Literals and wildcards in turn, as an expression of bounded cost: the square of the text's length at most.
+
+    Whatever stands between two wildcards is taken where it is first found, and never looked for again (an atomic
+    group): the wildcard behind it takes what lies between that place and any later one. What follows a `*` is taken
+    so at once, what follows one that goes `across` slashes only together with all up to the next such one: the `*`
+    between them cannot take a slash. `one`: a character that `*` and `?` take.
+    """
+    done: list[str] = []
+    run = part = ""
+    after_star = False
+    for piece in pieces:
+        if piece in across:
+            slash = "/" if piece == "/**/" else ""
+            done.append(f"(?>{run}{part}{slash})")
+            run, part, after_star = "", across[piece], False
+        elif piece == "*":
+            run += f"(?>{part})" if after_star else part
+            part, after_star = f"{one}*?", True
+        elif piece == "/**":
+            part += "(?:/.*)?"
+        else:
+            part += one if piece == "?" else re.escape(piece)
+    return re.compile("".join((*done, run, part)), re.DOTALL)
 
 
 def _matches(pattern: str | None, value: str | None) -> bool:

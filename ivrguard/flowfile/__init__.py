@@ -33,6 +33,8 @@ RESTS_ON = {
     "pin_change": ("levels", "factors"),
     "ceiling": ("factors", "lockout"),
     "within": ("levels", "factors"),
+    "dialled": ("numbers",),
+    "path": ("upstream",),
     "ask": ("language", "languages"),
 }
 """What findings about a section or a key follow from: where one of these cannot be read, nothing is said of it."""
@@ -40,21 +42,27 @@ RESTS_ON = {
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One flow file: the flow, or None and why not. `doubts` are for a person to weigh and block nothing."""
+    """
+    One flow file: the flow, or None and why not. `doubts` are for a person to weigh and block nothing.
+
+    `told` gives what else is said of a place in the file its line and column: there where the flow is.
+    """
 
     flow: Flow | None
     faults: tuple[Fault, ...] = ()
     doubts: tuple[Fault, ...] = ()
     claims: tuple[Claim, ...] = field(default=(), repr=False)
+    told: Callable[[Place, str], Fault] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedAll:
-    """A folder of flow files: the flows without fault, and every fault and doubt of all of them."""
+    """A folder of flow files: the flows without fault, every fault and doubt of all of them, and each file by itself."""
 
     flows: tuple[Flow, ...]
     faults: tuple[Fault, ...] = ()
     doubts: tuple[Fault, ...] = ()
+    files: tuple[Loaded, ...] = field(default=(), repr=False)
 
 
 def load_all(folder: Path) -> LoadedAll:
@@ -80,7 +88,7 @@ def load_all(folder: Path) -> LoadedAll:
     faults.extend(_claimed_twice(claim for one in loaded for claim in one.claims))
     doubts = dict.fromkeys(doubt for one in loaded for doubt in one.doubts)
     flows = tuple(one.flow for one in loaded if one.flow is not None)
-    return LoadedAll(flows, tuple(dict.fromkeys(faults)), tuple(doubts))
+    return LoadedAll(flows, tuple(dict.fromkeys(faults)), tuple(doubts), tuple(loaded))
 
 
 def load(path: Path) -> Loaded:
@@ -112,7 +120,9 @@ def read(file: str, data: bytes, prompts: Callable[[str], bytes]) -> Loaded:
         _add_findings(reader, flow, errors_only=False)
     faults = tuple(sorted(dict.fromkeys(reader.faults)))
     doubts = tuple(sorted(dict.fromkeys(reader.doubts)))
-    return Loaded(None if faults else flow, faults, doubts, tuple(reader.claims))
+    if faults:
+        return Loaded(None, faults, doubts, tuple(reader.claims))
+    return Loaded(flow, faults, doubts, tuple(reader.claims), reader.told)
 
 
 def restored(files: Mapping[str, str]) -> Flow | None:

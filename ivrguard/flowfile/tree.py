@@ -172,6 +172,10 @@ class Reader:
         """A name that no other flow may have."""
         self.claims.append(Claim(what, self.file, spot.line, spot.column, _path(spot.place)))
 
+    def told(self, place: Place, message: str) -> Fault:
+        """What somebody else found at `place`, with its line and column. Nothing is collected."""
+        return self._at(self.spot(place), message)
+
     def spot(self, place: Place) -> Spot:
         """Where `place` stands, or would stand: under the nearest key that there is."""
         known = place

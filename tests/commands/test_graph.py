@@ -98,7 +98,7 @@ def test_mermaid_draws_requests_transfers_levels_and_factors():
         "a1 ==> anyone",
         'a2 -->|"within 5m, for wire"| l1',
         'a3 -->|"within 5m, for wire"| l1',
-        "a4 --> l0",
+        'a4 -->|"within 5m"| l0',
         "a5 ==> anyone",
         'a6 -->|"for agent"| l1',
         'a6 -.->|"anew"| l0',

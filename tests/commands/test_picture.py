@@ -121,7 +121,7 @@ def test_a_transfer_that_only_the_default_decides_is_drawn():
     flow = flow_of("bank")
     root, markup = drawn(replace(flow, rules=flow.rules[:1]))
 
-    assert markup.count("(default: one_factor)") == 2
+    assert markup.count("(default: one_factor within 5m)") == 2
     assert "Transfers" in [text.text for text in root.iter(f"{SVG}text")]
 
 

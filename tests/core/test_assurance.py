@@ -25,6 +25,7 @@ from ivrguard.core.assurance import (
     proved,
     reached,
     satisfied,
+    ways,
 )
 
 NOW_MS = 1_000_000_000
@@ -178,6 +179,29 @@ def test_proving_more_never_loses_a_level(expression, have, more):
     """A level that is held stays held when another factor is proved."""
     if satisfied(expression, have):
         assert satisfied(expression, have | more)
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ((ONE,), [{"pin"}, {"code"}, {"app"}]),
+        ((TWO,), [{"pin", "code"}, {"pin", "app"}]),
+        ((AllOf(("pin", AnyOf(("pin", "code")))),), [{"pin"}]),
+        ((AnyOf(("pin", AllOf(("pin", "code")))),), [{"pin"}]),
+        ((TWO, "code"), [{"pin", "code"}]),
+        ((AllOf(()),), []),
+        ((), []),
+    ],
+)
+def test_ways(levels, expected):
+    """The least sets, the smallest first; of several levels those that reach them all."""
+    assert [set(way) for way in ways(*levels)] == expected
+
+
+@given(expression=expressions, have=some_factors)
+def test_every_proof_of_a_level_holds_one_of_its_ways(expression, have):
+    """And nothing else does: the ways are all there is to know of a level."""
+    assert satisfied(expression, have) is any(way <= have for way in ways(expression))
 
 
 def test_factors_of_names_every_factor_wherever_it_stands():

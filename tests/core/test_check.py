@@ -240,6 +240,49 @@ def test_a_rule_in_the_shadow_of_an_earlier_one_is_a_fault():
     assert (only(flow)[0], only(flow)[1][:35]) == (("rules", 2), "this rule can never apply: rules[1]")
 
 
+def test_two_rules_may_hide_a_third_together():
+    """One for each method: nothing is left. Both are named."""
+    both = (Rule(Demand("one"), path="/x", method="POST"), Rule(Demand("two"), path="/**", method="GET"))
+    flow = replace(GOOD, rules=(*both, Rule(Demand("one"), path="/x"), ANY_TRANSFER))
+
+    found = only(flow)
+    assert (found[0], found[1][:63]) == (
+        ("rules", 2),
+        "this rule can never apply: rules[0] and rules[1] together match",
+    )
+
+
+MEDIA = Upstream("https://ivr.bank.example/voice", ("https://media.bank.example", "https://x.example:8443"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule", "place"),
+    [
+        ({}, {"dialled": "+18005550100"}, None),
+        ({}, {"dialled": "+1800*"}, None),
+        ({}, {"dialled": "+1900*"}, "dialled"),
+        ({"numbers": ("*",)}, {"dialled": "+1900*"}, None),
+        ({"numbers": ("+18005550100", "sip:help@bank.example")}, {"dialled": "sip:*"}, None),
+        ({}, {"path": "//media.bank.example/**"}, "path"),
+        ({"upstream": MEDIA}, {"path": "//media.bank.example/**"}, None),
+        ({"upstream": MEDIA}, {"path": "//media.bank.example/greeting"}, None),
+        ({"upstream": MEDIA}, {"path": "//*.bank.example/**"}, None),
+        ({"upstream": MEDIA}, {"path": "//x.example:8443/a"}, None),
+        ({"upstream": MEDIA}, {"path": "//x.example/a"}, "path"),
+        ({"upstream": MEDIA}, {"path": "//ivr.bank.example/a"}, "path"),  # it mirrors that one: `/a`
+    ],
+)
+def test_a_rule_about_what_never_comes_here_is_a_fault(changes, rule, place):
+    """Numbers of another flow, and places where no document may point."""
+    flow = replace(GOOD, rules=(Rule(Demand("one"), **rule), ANY_TRANSFER), **changes)
+    if place is None:
+        assert faults(flow) == []
+        return
+
+    assert only(flow)[0] == ("rules", 0, place)
+    assert only(flow)[1].startswith("this rule can never apply: ")
+
+
 @pytest.mark.parametrize(
     ("path", "word"),
     [
@@ -502,6 +545,18 @@ def test_what_is_sensitive_is_decided_by_a_rule_of_two_categories(rules, entry, 
     assert [one.message[: len(start)] for one, start in zip(found, messages, strict=True)] == messages
 
 
+def test_not_every_rule_that_lets_one_entry_slip_is_told():
+    """Whoever has mended five looks again; forty thousand lines would help nobody."""
+    rules = tuple(Rule(ANYONE, path=f"/wire/{number}") for number in range(9))
+    found = [
+        one
+        for one in check(replace(GOOD, rules=rules, sensitive=("/wire/**",)))
+        if one.place[0] == "sensitive"
+    ]
+
+    assert len(found) == 5
+
+
 def test_two_held_things_are_one_category():
     """A level of a code and an app protects nothing that is sensitive."""
     flow = replace(
@@ -599,6 +654,16 @@ def test_locks_lock(locks, place, message):
 
     assert place == found[0]
     assert found[1].startswith(message)
+
+
+def test_a_flow_above_its_own_ceiling_is_refused():
+    """What its factors allow a guesser in a year (core/budget.py). Locks of no time have been reported."""
+    assert faults(replace(GOOD, ceiling=0.01)) == []
+    assert only(replace(GOOD, ceiling=0.001))[0] == ("ceiling", "guess_chance_per_year")
+    assert only(replace(GOOD, ceiling=0.001, locks=Locks(account=Lockout(5, 3600, (), 100))))[0] == (
+        "lockout",
+        "lock",
+    )
 
 
 # ── prompts and names ────────────────────────────────────────────────────────────────────────────────────

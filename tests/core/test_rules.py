@@ -1,9 +1,10 @@
 """What needs which level: first match, every stated condition, and explanations that cannot disagree."""
 
+import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ivrguard.core.rules import (
@@ -75,6 +76,48 @@ def test_globs_of_names(pattern, matched, not_matched):
     """A name is not a path: a slash is a character like any other."""
     assert [name for name in matched if not name_glob(pattern).fullmatch(name)] == []
     assert [name for name in not_matched if name_glob(pattern).fullmatch(name)] == []
+
+
+def slow_glob(pattern):
+    """The glob as its documentation has it, one piece after another."""
+    parts = {"/**/": "/(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    pieces = re.split(r"(/\*\*$|/\*\*/|\*\*|\*|\?)", pattern)
+    out = [parts.get(piece, "(?:/.*)?" if piece == "/**" else re.escape(piece)) for piece in pieces]
+    return re.compile("".join(out), re.DOTALL)
+
+
+def slow_name_glob(pattern):
+    return re.compile(
+        "".join({"*": ".*", "?": "."}.get(sign) or re.escape(sign) for sign in pattern), re.DOTALL
+    )
+
+
+pieces_of_globs = st.lists(st.sampled_from(["/**", "/**/", "**", "*", "?", "/", "a", "b", "ab"]), max_size=8)
+
+
+@settings(max_examples=300)
+@given(
+    pattern=pieces_of_globs.map("".join),
+    texts=st.lists(st.text("ab/", max_size=12), min_size=12, max_size=12),
+)
+def test_globs_that_are_quick_take_what_they_should(pattern, texts):
+    """What is matched once and never tried again is no text the less."""
+    for quick, slow in ((glob(pattern), slow_glob(pattern)), (name_glob(pattern), slow_name_glob(pattern))):
+        found = [
+            text for text in texts if (quick.fullmatch(text) is None) is not (slow.fullmatch(text) is None)
+        ]
+        assert found == [], (quick.pattern, slow.pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["/**a**a**a**b", "/*a*a*a*b", "/**a*a*a*b", "/**a?**a?**b*", "/a*/**/a*/b"]
+)
+def test_what_a_match_costs_is_bounded(pattern):
+    """A path is data from outside. With the slow expressions some of these would take days: wildcards multiply."""
+    text = "/" + "a" * 4_000
+
+    assert glob(pattern).fullmatch(text) is None
+    assert name_glob(pattern).fullmatch(text) is None
 
 
 # ── hours ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -105,6 +105,13 @@ SLIPS = [
         "rules[1]",
         "can never apply",
     ),
+    Slip(
+        "default: {require: one_factor}",
+        "default: {require: one_factor}\nceiling: {guess_chance_per_year: 0.0001}",
+        "0.0001",
+        "ceiling.guess_chance_per_year",
+        "more than 0.0001",
+    ),
 ]
 """One slip each."""
 
@@ -157,7 +164,7 @@ def check_a_bad_folder_is_refused_whole(tmp_path: Path) -> None:
         assert loaded.flows == (), f"live: with {slip.new!r}"
         assert slip.says in str(loaded.faults[0]), "place"
         assert re.match(rf"{re.escape(str(folder))}/bank\.yaml:\d+:\d+: ", str(loaded.faults[0])), "place"
-    together = SLIPS[1:-1]  # the first and the last one make others pointless
+    together = SLIPS[1:-2]  # the first one makes others pointless, and others the last two
     folder, places = folder_of(tmp_path, *together)
     loaded = flowfile.load_all(folder)
     told = [str(fault) for fault in loaded.faults]

@@ -445,6 +445,16 @@ async def test_one_fault_anywhere_and_nothing_is_loaded(disk):
     assert server.world.flows.dialled(OTHER_NUMBER).flow.name == "shop"
 
 
+async def test_a_flow_that_allows_too_many_guesses_is_refused_as_well(disk, reloader):
+    """Its own `ceiling` says how many: a looser lockout does not slip in by an edit."""
+    assert (await reloader.reload()).ending == Ending.UNCHANGED
+    disk.edit({"\n  lifetime: 100": "\n  lifetime: 0"})
+    outcome = await reloader.reload()
+
+    assert outcome.ending == Ending.REFUSED
+    assert [fault.path for fault in outcome.faults] == ["ceiling.guess_chance_per_year"]
+
+
 async def test_what_does_not_go_with_the_settings_is_a_fault_too(disk, reloader):
     """Flow files alone cannot tell that a flow leads back to the guard itself."""
     disk.edit({"https://media.bank.example": "https://media.example"})
