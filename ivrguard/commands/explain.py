@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ivrguard.commands import plain
 from ivrguard.commands.shell import fail, flow_of, out
-from ivrguard.core.assurance import Freshness, Proof
+from ivrguard.core.assurance import Freshness, Kind, Proof
 from ivrguard.core.call import Call, What
 from ivrguard.core.caller import ANONYMOUS, address_of
 from ivrguard.core.check import did_you_mean
@@ -76,7 +76,8 @@ class Case:
             asked.append(factor)
             if factor not in call.enrolled:
                 return tuple(asked), False
-            proof = Proof(factor, self.flow.factors[factor].kind, NOW_MS, 1)
+            kind = self.flow.factors[factor].kind
+            proof = Proof(factor, kind, NOW_MS, 1, demand.intent if kind is Kind.SMS_CODE else "")
             call = replace(call, proofs=(*call.proofs, proof))
         return tuple(asked), steps is not None
 
@@ -221,6 +222,10 @@ def _proofs(case: Case, demand: Demand) -> Iterator[str]:
         age = f"{spoken(age_s)} ago" if age_s else "just now"
         if demand.within_s is not None and not Freshness(demand.within_s).counts(proof, NOW_MS):
             worth = f"too old: it counts for {spoken(demand.within_s)}"
+        elif demand.own_code and proof.kind is Kind.SMS_CODE:
+            worth = (
+                f"taken for a code sent for something else: only one sent for `{demand.intent}` counts here"
+            )
         elif demand.reverify is not None and not Freshness(None, 1, demand.fresh_s).counts(proof, NOW_MS):
             worth = f"counts, but not as `{demand.reverify}` anew: it is from before this transfer"
         else:
@@ -260,6 +265,7 @@ def _row(case: Case, row: Row) -> dict[str, object]:
         "reverify": row.demand.reverify,
         "fresh_s": row.demand.fresh_s,
         "intent": row.demand.intent,
+        "own_code": row.demand.own_code,
         "asks": None if row.match is Match.MISS else list(steps),
         "reached": None if row.match is Match.MISS else reached,
     }

@@ -18,11 +18,12 @@ EVERYTHING_ELSE = "everything else"
 
 
 def needs(demand: Demand) -> str:
-    """What a demand wants: `two_factor within 5m, then one_factor anew, for wire`."""
+    """What a demand wants: `two_factor within 5m, then one_factor anew, for wire with a code of its own`."""
     if demand.require is None:
         return OPEN
     within = f" within {spoken(demand.within_s)}" if demand.within_s is not None else ""
     intent = f", for {demand.intent}" if demand.intent else ""
+    intent += " with a code of its own" if demand.own_code else ""
     return f"{demand.require}{within}{anew(demand)}{intent}"
 
 

@@ -58,12 +58,17 @@ AMR: Mapping[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One factor judged right in this call: which, when (ms since the epoch), and at which turn."""
+    """
+    One factor judged right in this call: which, when (ms since the epoch), and at which turn.
+
+    `intent`: what the message said that a code is for; "" for what was not sent, or not for anything named.
+    """
 
     factor: str
     kind: Kind
     at_ms: int
     turn: int
+    intent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,16 @@ class Freshness:
         if self.within_s is not None and age_ms > self.within_s * 1000:
             return False
         return proof.turn >= self.since_turn or max(age_ms, 0) < self.fresh_s * 1000
+
+
+def said_for(proofs: Sequence[Proof], intent: str) -> tuple[Proof, ...]:
+    """
+    The proofs, without codes whose message said that they are for something else than `intent`.
+
+    Whoever was talked out of a code "to hear your balance" has not agreed to a wire (OWASP ASVS 5.0, 6.6.2; the
+    Transaction Authorization Cheat Sheet, "what you see is what you sign"; PSD2 RTS, article 5).
+    """
+    return tuple(one for one in proofs if one.kind is not Kind.SMS_CODE or one.intent == intent)
 
 
 def proved(proofs: Sequence[Proof], freshness: Freshness, now_ms: int) -> frozenset[str]:

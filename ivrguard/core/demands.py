@@ -8,7 +8,7 @@ The laws of this file:
 3. What the caller wants to be spared is asked for only when nothing else will do.
 """
 
-from ivrguard.core.assurance import Freshness, plan, proved
+from ivrguard.core.assurance import Freshness, plan, proved, said_for
 from ivrguard.core.call import Call, What
 from ivrguard.core.flow import Flow
 from ivrguard.core.rules import Demand, Visit, decide
@@ -48,11 +48,12 @@ def _missing(
 ) -> tuple[str, ...] | None:
     if demand.require is None:
         return ()
-    have = proved(call.proofs, Freshness(demand.within_s), now_ms)
+    proofs = said_for(call.proofs, demand.intent) if demand.own_code else call.proofs
+    have = proved(proofs, Freshness(demand.within_s), now_ms)
     steps = plan(flow.levels[demand.require], have, able)
     if steps is None or demand.reverify is None:
         return steps
-    fresh = proved(call.proofs, Freshness(None, since_turn, demand.fresh_s), now_ms)
+    fresh = proved(proofs, Freshness(None, since_turn, demand.fresh_s), now_ms)
     more = plan(flow.levels[demand.reverify], fresh | frozenset(steps), able)
     return None if more is None else (*steps, *more)
 

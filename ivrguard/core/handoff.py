@@ -16,7 +16,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ivrguard.core.assurance import Freshness, Proof, amr, authenticated_ms, proved, reached, satisfied
+from ivrguard.core.assurance import (
+    Freshness,
+    Proof,
+    amr,
+    authenticated_ms,
+    proved,
+    reached,
+    said_for,
+    satisfied,
+)
 from ivrguard.core.audit import Entry
 from ivrguard.core.flow import Flow
 from ivrguard.core.lockout import Rule as Lockout
@@ -227,7 +236,8 @@ def standing(flow: Flow, proofs: Sequence[Proof], now_ms: int) -> tuple[May, ...
         if not demand.intent or demand.require is None:
             continue
         name = (demand.intent, demand.require)
-        have = proved(proofs, Freshness(demand.within_s), now_ms)
+        counting = said_for(proofs, demand.intent) if demand.own_code else proofs
+        have = proved(counting, Freshness(demand.within_s), now_ms)
         held[name] = held.get(name, True) and satisfied(flow.levels[demand.require], have)
     return tuple(May(intent, level, held[intent, level]) for intent, level in sorted(held))
 

@@ -86,7 +86,7 @@ class Demand:
 
     `within_s`: proofs older do not count. `reverify`: a level to be proved anew at this transfer, by proofs
     made since it was asked for or at most `fresh_s` seconds old. `intent`: what the caller is about to do,
-    in the admin's word.
+    in the admin's word. `own_code`: a code by message counts only if its message said this very intent.
     """
 
     require: str | None
@@ -95,6 +95,7 @@ class Demand:
     reverify: str | None = None
     fresh_s: int = 0
     how: How = How.BEFORE_CONNECT
+    own_code: bool = False
 
 
 ANYONE = Demand(None)

@@ -489,7 +489,11 @@ def _right(flow: Flow, call: Call, books: Books, event: Judged, question: Questi
         books = replace(books, spent=event.step)
     if call.caller.kind is AddressKind.PHONE:
         books = replace(books, trusted=lockout.trust(books.trusted, call.caller.value, now_ms))
-    proof = Proof(factor, flow.factors[factor].kind, now_ms, call.turn)
+    kind = flow.factors[factor].kind
+    intent = (
+        intent_of(call) if kind is Kind.SMS_CODE else ""
+    )  # the code was one for this intent, or it was wrong
+    proof = Proof(factor, kind, now_ms, call.turn, intent)
     kept = tuple(one for one in call.proofs if one.factor != factor)
     sent = tuple(one for one in call.sent if one.factor != factor)  # a code works once
     call = replace(call, proofs=(*kept, proof), question=None, misses=0, sent=sent)

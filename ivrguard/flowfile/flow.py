@@ -314,6 +314,11 @@ def _demand(reader: Reader, of: Mapping[str, Node], node: Node) -> Demand:
         if key in of:
             why = "beside `allow: anyone`" if open_to_all else "without `reverify`"
             reader.fault(of[key].spot, f"this has no effect {why}; take it out")
+    own_code = reader.choice(of.get("own_code"), forms.BOOL, default=False)
+    if own_code and "intent" not in of and not open_to_all:
+        reader.fault(
+            of["own_code"].spot, "a code's message says the `intent`, and there is none here; name one"
+        )
     return Demand(
         require=_level(reader, of.get("require")),
         within_s=_within_s(reader, of),
@@ -321,6 +326,7 @@ def _demand(reader: Reader, of: Mapping[str, Node], node: Node) -> Demand:
         reverify=_level(reader, of.get("reverify")),
         fresh_s=reader.duration(of.get("fresh"), forms.FRESH),
         how=reader.choice(of.get("how"), forms.HOWS, How.BEFORE_CONNECT),
+        own_code=own_code,
     )
 
 

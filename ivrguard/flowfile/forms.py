@@ -218,10 +218,10 @@ SENDS_KEYS = ("per_call", "per_account", "per_number", "per_prefix")
 LOOKUP_KEYS = ("sim_swap", "forwarding", "line_types", "unknown")
 LEVEL_KEYS = ("any", "all")
 CONDITION_KEYS = ("path", "digits", "method", "dialled", "transfer", "hours")
-DEMAND_KEYS = ("allow", "require", "within", "intent", "reverify", "fresh", "how")
+DEMAND_KEYS = ("allow", "require", "within", "intent", "own_code", "reverify", "fresh", "how")
 REVERIFY_ONLY_KEYS = ("fresh", "how")
 """They have no effect without `reverify`."""
-REQUIRE_ONLY_KEYS = ("within", "reverify", "fresh", "how")
+REQUIRE_ONLY_KEYS = ("within", "own_code", "reverify", "fresh", "how")
 """They have no effect beside `allow: anyone`."""
 PIN_CHANGE_KEYS = ("path", "require", "within", "then")
 PIN_CHANGE_NEEDED = {"path": "path: /change-pin", "require": "require: two_factor", "then": "then: /menu"}

@@ -419,7 +419,7 @@ def _decisions() -> dict[str, Json]:
             example=[{"path": "/wire/**", "require": "two_factor", "within": "5m"}],
         ),
         "default": shapes.key(
-            {**default, **_either()},
+            {**default, **_either(), **_own_code()},
             "What everything needs that no rule names",
             example={"require": "one_factor"},
         ),
@@ -442,6 +442,13 @@ def _either() -> Json:
     }
 
 
+def _own_code() -> Json:
+    """A code of its own is one for an intent."""
+    own_code = shapes.key({"const": True}, "A code for this intent alone: name the `intent`", example=True)
+    wanted = {"properties": {"own_code": own_code}, "required": ["own_code"]}
+    return {"if": wanted, "then": {"required": ["intent"]}}
+
+
 def _demand() -> dict[str, Json]:
     level = shapes.word(forms.NAME)
     return {
@@ -460,6 +467,13 @@ def _demand() -> dict[str, Json]:
             shapes.word(forms.NAME),
             "What the caller is about to do, in one word; as it is spoken: intent.<word> in the prompts",
             example="wire",
+        ),
+        "own_code": shapes.key(
+            shapes.choice(forms.BOOL.keys()),
+            "Whether a code by message counts only if its message said this `intent`, and not one that was sent for "
+            "something else in the same call",
+            default=False,
+            example=True,
         ),
         "reverify": shapes.key(
             level,
@@ -510,6 +524,7 @@ def _rule() -> Json:
     return {
         **shapes.fields((*forms.CONDITION_KEYS, *forms.DEMAND_KEYS), {**conditions, **_demand()}),
         **_either(),
+        **_own_code(),
         "anyOf": shapes.one_of_keys(forms.CONDITION_KEYS),
         "dependentRequired": {**only_with, "reverify": ["require", "transfer"]},
     }

@@ -224,6 +224,7 @@ def test_machines_get_json(asked, shop):
         "reverify": None,
         "fresh_s": 0,
         "intent": "wire",
+        "own_code": False,
         "asks": ["pin", "code"],
         "reached": True,
     }

@@ -96,8 +96,8 @@ def test_mermaid_draws_requests_transfers_levels_and_factors():
     assert [line for line in lines if re.match(r"a\d .*> ?", line)] == [
         "a0 ==> anyone",
         "a1 ==> anyone",
-        'a2 -->|"within 5m, for wire"| l1',
-        'a3 -->|"within 5m, for wire"| l1',
+        'a2 -->|"within 5m, for wire with a code of its own"| l1',
+        'a3 -->|"within 5m, for wire with a code of its own"| l1',
         'a4 -->|"within 5m"| l0',
         "a5 ==> anyone",
         'a6 -->|"for agent"| l1',

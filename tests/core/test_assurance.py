@@ -1,5 +1,6 @@
 """What a call has proved, and which level that makes: derived each time, from proofs with their age."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -24,6 +25,7 @@ from ivrguard.core.assurance import (
     plan,
     proved,
     reached,
+    said_for,
     satisfied,
     ways,
 )
@@ -245,6 +247,17 @@ def test_reached_levels_come_strongest_first():
 
     assert reached(levels, (proof("pin"), proof("code")), Freshness(), NOW_MS) == ("two", "one", "known")
     assert reached(levels, (proof("pin", age_ms=2_000),), Freshness(1), NOW_MS) == ()
+
+
+@pytest.mark.parametrize(
+    ("intent", "expected"),
+    [("wire", {"pin", "app", "code"}), ("agent", {"pin", "app"}), ("", {"pin", "app"})],
+)
+def test_a_code_is_for_what_its_message_said(intent, expected):
+    """What was not sent says nothing, and counts for everything."""
+    proofs = (proof("pin"), proof("app"), replace(proof("code"), intent="wire"))
+    assert {one.factor for one in said_for(proofs, intent)} == expected
+    assert said_for((proof("code"),), "") == (proof("code"),)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ FLOW = Flow(
     default=Demand("one_factor"),
     pin_change=PinChange("/pin", TWO, "/menu"),
 )
+WIRE = Demand("two_factor", within_s=300, intent="wire", own_code=True)
 NOON = 1_700_000_000_000
 PIN = Proof("pin", Kind.PIN, NOON - 200_000, 1)
 CODE = Proof("code", Kind.SMS_CODE, NOON - 100_000, 2)
@@ -83,10 +84,20 @@ def test_what_may_be_asked_for(call, expected):
         (a_call(PIN, CODE), Demand("two_factor", reverify="one_factor"), 3, ("pin",)),
         (a_call(PIN, CODE, declined=("pin",)), Demand("two_factor", reverify="one_factor"), 3, ("code",)),
         (a_call(PIN, CODE), Demand("two_factor", reverify="one_factor"), 2, ()),
+        (a_call(PIN, CODE), WIRE, 0, ("code",)),
+        (a_call(PIN, replace(CODE, intent="agent")), WIRE, 0, ("code",)),
+        (a_call(PIN, replace(CODE, intent="wire")), WIRE, 0, ()),
+        (a_call(PIN, replace(CODE, intent="wire")), replace(WIRE, own_code=False, intent="agent"), 0, ()),
+        (a_call(PIN, replace(CODE, factor="app", kind=Kind.TOTP)), WIRE, 0, ()),
+        (a_call(PIN, replace(CODE, intent="agent")), replace(WIRE, reverify="one_factor"), 1, ("code",)),
+        (a_call(PIN, replace(CODE, intent="agent"), failed=("code",)), WIRE, 0, None),
     ],
 )
 def test_what_is_missing(call, demand, since_turn, expected):
-    """The fewest questions, in the order written; what is declined only when nothing else will do."""
+    """
+    The fewest questions, in the order written; what is declined only when nothing else will do. Where a code of its own
+    is wanted, one whose message said something else is none, neither for the level nor as proved anew.
+    """
     assert expected == missing(FLOW, call, demand, since_turn, NOON)
 
 

@@ -350,6 +350,15 @@ def test_what_the_caller_may_do(proofs, now_ms, held):
     assert tuple(May(*one, held=one in held) for one in wanted) == standing(FLOW, proofs, now_ms)
 
 
+@pytest.mark.parametrize(("said", "held"), [("wire", True), ("agent", False), ("", False)])
+def test_a_code_for_something_else_lets_nobody_do_what_wants_its_own(said, held):
+    """The agent is not told that he may."""
+    wire = Rule(Demand("two_factor", intent="wire", own_code=True), path="/wire/**")
+    flow = replace(FLOW, rules=(wire,), default=Demand("one_factor"))
+
+    assert standing(flow, (PIN, replace(CODE, intent=said)), NOON) == (May("wire", "two_factor", held),)
+
+
 # ── receipts ─────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -1135,6 +1135,39 @@ def test_what_may_have_been_looked_at_elsewhere_counts():
     assert "authn_attempt_unjudged fault factor=code" in talk.events()
 
 
+OWN = replace(
+    FLOW,
+    rules=tuple(
+        replace(rule, demand=replace(rule.demand, own_code=True)) if rule.demand.intent == "wire" else rule
+        for rule in FLOW.rules
+    ),
+)
+
+
+def test_a_code_for_something_else_is_asked_for_again():
+    """Its message did not say "a wire". The new one counts for what wants no code of its own, too."""
+    talk = (
+        verified(Talk(OWN))
+        >> arrives("/limits") << "ask sms_code (6), code for limits sent"
+        >> keys("333444") << "judge code against the code for limits"
+        >> RIGHT << "forward /limits for limits" >> REPLIED << "rest"
+        >> arrives("/wire/a") << "ask sms_code, other_factor (6), code for wire sent"
+        >> keys("333555") << "judge code against the code for wire"
+        >> RIGHT << "forward /wire/a for wire" >> REPLIED << "rest"
+        >> arrives("/wire/b") << "forward what came for wire" >> REPLIED << "rest"
+    )  # fmt: skip
+
+    assert talk >> arrives("/limits") << "forward what came for limits"
+
+
+def test_an_app_says_nothing_and_counts_for_everything():
+    """Whoever has one is asked for it once."""
+    talk = verified(Talk(OWN)) >> arrives("/token") << "ask totp (6)" >> keys("333444") << "judge app"
+    talk = talk >> judged(True, 7) << "forward /token" >> REPLIED << "rest"
+
+    assert talk >> arrives("/wire/a") << "forward what came for wire"
+
+
 # ── recordings ───────────────────────────────────────────────────────────────────────────────────────────
 
 

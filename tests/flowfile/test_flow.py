@@ -50,8 +50,8 @@ def test_the_example_loads_without_fault_and_doubt():
         rules=(
             Rule(ANYONE, path="/hours"),
             Rule(ANYONE, path="/wait"),
-            Rule(Demand("two_factor", 300, "wire"), path="/menu", digits="3"),
-            Rule(Demand("two_factor", 300, "wire"), path="/wire/**"),
+            Rule(Demand("two_factor", 300, "wire", own_code=True), path="/menu", digits="3"),
+            Rule(Demand("two_factor", 300, "wire", own_code=True), path="/wire/**"),
             Rule(ANYONE, transfer=Target("enqueue", "fraud-line")),
             Rule(
                 Demand("two_factor", None, "agent", "one_factor", 0, How.BEFORE_CONNECT),
@@ -98,7 +98,7 @@ def test_every_key_has_its_effect(files):
         factors="factors: {pin: {kind: pin, digits: 8}, code: {kind: sms_code, digits: 7, valid: 90s, "
         "sends: {per_call: 3, per_account: 7 in 2d}}}",
         levels="levels: {one: pin, two: {all: [pin, {any: [code]}]}}",
-        default="default: {require: one, within: 1m, intent: wire}",
+        default="default: {require: one, within: 1m, intent: wire, own_code: true}",
     )
     text += (
         "language: de\nvoice: Polly.Vicki\ntimezone: Europe/Berlin\ntries: 2\ntoken_valid: 5m\n"
@@ -119,7 +119,7 @@ def test_every_key_has_its_effect(files):
     assert flow.identify == Identify("account_number", 2, 3)
     assert flow.factors["code"] == Factor(Kind.SMS_CODE, 7, 90, Sends(3, 7, 172_800))
     assert flow.levels["two"] == AllOf(("pin", AnyOf(("code",))))
-    assert flow.default == Demand("one", 60, "wire")
+    assert flow.default == Demand("one", 60, "wire", own_code=True)
     assert flow.rules == (
         Rule(ANYONE, "/**/x", "?*", "GET", "+1*", None, Hours(frozenset({4, 5, 6, 0, 2}), 1320, 1440)),
         Rule(Demand("two", 120, "", "one", 0), transfer=Target("sip", "a b")),
@@ -191,6 +191,14 @@ def test_words_stay_words(files):
         ("{dialled: '+1 800', require: two}", "rules[0].dialled: here is '+1 800'"),
         ("{path: /a, require: 2nd}", "rules[0].require: here is '2nd'; what is wanted: the name of a level"),
         ("{path: /a, require: two, intent: a wire}", "rules[0].intent: here is 'a wire'"),
+        (
+            "{path: /a, require: two, own_code: true}",
+            "rules[0].own_code: a code's message says the `intent`, and there is none here; name one",
+        ),
+        (
+            "{path: /a, allow: anyone, own_code: true}",
+            "rules[0].own_code: this has no effect beside `allow: anyone`; take it out",
+        ),
         ("{path: /a, require: two, within: 0s}", "rules[0].within: here is '0s'"),
         (
             "{path: /a, require: two, within: 5 m}",

@@ -1,6 +1,7 @@
 """The flows in force: by dialled number, by version, by name."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ivrguard import flowfile
 from ivrguard.core.call import Call
 from ivrguard.core.caller import ANONYMOUS
 from ivrguard.core.errors import Fault
@@ -187,8 +189,34 @@ async def test_a_version_comes_back_from_the_store(keeping, flow: Flow, monkeypa
 async def test_two_webhooks_that_miss_it_at_once_get_the_same(keeping):
     """Whoever comes second changes nothing."""
     world, call = keeping
-    await asyncio.gather(world.flow_of(call), world.flow_of(call))
-    assert len(world.flows.all()) == 1
+    first, _ = await asyncio.gather(world.flow_of(call), world.flow_of(call))
+    assert world.flows.all() == (first,)
+    assert world.flows.kept(call) is first
+
+
+def test_what_came_into_force_meanwhile_is_not_recalled(version_of):
+    """It is kept for a day from the moment that it is replaced, not from a look into the store."""
+    one, same = version_of("1"), version_of("1")
+    flows = Flows((one,))
+    flows.recall(same, NOW_MS - DAY_MS)
+
+    flows.replace((version_of("2"),), NOW_MS)
+
+    assert flows.kept(call_of("bank", "1")) is one
+
+
+async def test_a_version_is_read_where_no_webhook_waits(keeping, monkeypatch):
+    """A flow of the largest size takes a parser a while."""
+    world, call = keeping
+    real, threads = flowfile.restored, []
+
+    def restored(files):
+        threads.append(threading.get_ident())
+        return real(files)
+
+    monkeypatch.setattr(flowfile, "restored", restored)
+    await world.flow_of(call)
+    assert [thread == threading.get_ident() for thread in threads] == [False]
 
 
 async def test_what_is_recalled_takes_no_new_calls(keeping, centre: Centre, flow: Flow):

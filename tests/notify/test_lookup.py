@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 import traceback
 from collections.abc import AsyncIterator
 
@@ -246,6 +247,17 @@ async def test_what_is_said_in_another_way_or_is_nonsense(said: object, expected
         except NotifyFault as fault:
             assert fault.why == expected  # noqa: PT017 - one table for facts and faults
         await adapter.close()
+
+
+async def test_a_date_without_a_zone_is_utc_wherever_the_guard_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SIM that was swapped an hour ago in Tokyo's time was not swapped nine hours ago."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert ours._instant_ms("2023-11-14T22:13:20") == SWAPPED_MS
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 async def test_no_secret_shows_in_a_repr(served: Served) -> None:

@@ -229,6 +229,28 @@ async def answered(listed: object, updated: object) -> str | None:
     return None
 
 
+async def test_what_is_paused_is_silent_and_as_long() -> None:
+    """So that the times in a recording stay those of the call; letting it go on says nothing of it."""
+    forms: list[dict[str, object]] = []
+
+    async def lists(_: web.Request) -> web.Response:
+        return web.json_response(page("paused"))
+
+    async def updates(request: web.Request) -> web.Response:
+        forms.append(dict(await request.post()))
+        return web.json_response({"status": forms[-1]["Status"]})
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", lists)
+    app.router.add_post("/{path:.*}", updates)
+    async with TestServer(app) as server:
+        adapter = TwilioRecordings({ACCOUNT: TOKEN}, api_url=str(server.make_url("")))
+        for act in (adapter.pause, adapter.resume):
+            await act(ACCOUNT, CALL, ("RE" + "1" * 32,), deadline_s=5)
+        await adapter.close()
+    assert forms == [{"Status": "paused", "PauseBehavior": "silence"}, {"Status": "in-progress"}]
+
+
 async def test_no_secret_shows_in_a_repr(served: Served) -> None:
     """What is printed by accident gives nothing away."""
     assert TOKEN not in repr(served[1]) + repr(vars(served[1]))

@@ -38,6 +38,7 @@ from ivrguard.stores.memory import MemoryStore
 from ivrguard.telephony.signature import sign
 from ivrguard.web import app
 from ivrguard.web.app import ListenFault, Parts, Server, mount, serve, wall_clock_ms
+from ivrguard.web.reload import Reloader
 
 NOW_MS = 1_800_000_000_000
 OWNER, PIN = "+15551230001", "24681357"
@@ -307,6 +308,26 @@ async def test_what_has_expired_is_swept_bit_by_bit(parts, monkeypatch):
     assert rounds == [2, 2, 1]
     assert [one.id for one in await store.list("spent")] == ["for ever", "lives"]
     assert server.metrics.registry.get_sample_value("ivrguard_swept_total") == 5
+    await server.stop()
+
+
+async def test_the_sweeper_says_what_is_in_force(parts, monkeypatch):
+    """Before it sweeps: the files of a version that serves are not what has expired."""
+    said = asyncio.Event()
+
+    class Sweeping(MemoryStore):
+        async def sweep(self, now_ms, *, limit=1000):
+            assert said.is_set()
+            return await super().sweep(now_ms, limit=limit)
+
+    async def renew(_):
+        said.set()
+
+    monkeypatch.setattr(Reloader, "renew", renew)
+    server = Server(replace(parts, store=Sweeping(), reload=lambda: LoadedAll(parts.flows)))
+    await server.start()
+    async with asyncio.timeout(10):
+        await said.wait()
     await server.stop()
 
 

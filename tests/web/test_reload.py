@@ -779,6 +779,20 @@ async def test_asked_for_it_is_read_at_once(disk, watching):
     await server.stop()
 
 
+async def test_asked_once_it_is_read_once(disk):
+    """And not for ever: nobody asks any more."""
+    server = Server(disk.parts(watched=None))
+    running = asyncio.create_task(server.reloader.run())
+    server.reloader.ask()
+    await until(server, "ivrguard_flows_reloads_total", outcome="unchanged")
+    for _ in range(100):
+        await asyncio.to_thread(disk.load)
+        if sample(server, "ivrguard_flows_reloads_total", outcome="unchanged") > 1:
+            break
+    assert sample(server, "ivrguard_flows_reloads_total", outcome="unchanged") == 1
+    running.cancel()
+
+
 async def test_without_anything_to_read_from_the_flows_stay(disk):
     """Such a server has no reloader, and nothing to note."""
     server = Server(disk.parts(reload=None, watched=None))
