@@ -13,7 +13,7 @@ from ivrguard.commands.shell import (
     Config,
     account_of,
     fail,
-    in_store,
+    in_accounts,
     keyring_of,
     operator,
     out,
@@ -82,7 +82,7 @@ def accounts_add(
         return uri
 
     try:
-        uri = in_store(config, work, settings.KEYS)
+        uri = in_accounts(config, work, settings.KEYS)
     except ValueError as error:
         fail(str(error))
     out.print(f"{name}: added")
@@ -95,7 +95,7 @@ def accounts_show(account: AccountId, config: Config = CONFIG) -> None:
     """What is on file of an account: never a secret."""
     name = account_of(account)
     key: Key[Account] = Key("account", name)
-    found = in_store(config, lambda store, _: store.read(key))
+    found = in_accounts(config, lambda store, _: store.read(key))
     if found is None:
         fail(f"{name}: there is no such account; `ivrguard accounts add` makes one")
     kinds = ", ".join(credential.kind for credential in found.credentials) or "nothing"
@@ -113,6 +113,6 @@ def accounts_disable(account: AccountId, config: Config = CONFIG) -> None:
         directory = LocalDirectory(store, keyring_of(configured))
         return await directory.disable(name, now_ms=wall_clock_ms(), by=operator())
 
-    if not in_store(config, work, settings.KEYS):
+    if not in_accounts(config, work, settings.KEYS):
         fail(f"{name}: there is no such account")
     out.print(f"{name}: disabled")

@@ -123,6 +123,18 @@ def in_store(
     return run(whole())
 
 
+def in_accounts(
+    config: Path, work: Callable[[Store, Settings], Awaitable[T]], needs: frozenset[str] = NO_KEYS
+) -> T:
+    """`in_store`, for commands on accounts: where the bank's own system has them, these count for little, and it is said."""
+    if settled(config, needs).directory_url:
+        err.print(
+            "warning: IVRGUARD_DIRECTORY_URL is set: accounts, PINs and numbers are your own system's; "
+            "of an account here only its app (TOTP) counts"
+        )
+    return in_store(config, work, needs)
+
+
 def moment(at_ms: int) -> str:
     """A time for people: UTC, to the second."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

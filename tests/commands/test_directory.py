@@ -331,6 +331,28 @@ def test_migrate_and_commands_on_the_store_need_nothing_of_it(tmp_path, asked):
         assert asked(env, *command).code == 0
 
 
+WARNING = (
+    "warning: IVRGUARD_DIRECTORY_URL is set: accounts, PINs and numbers are your own system's; "
+    "of an account here only its app (TOTP) counts\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "code"),
+    [
+        (("add", "42", "--pin"), "90514827\n", 0),
+        (("show", "123456789"), "", 0),
+        (("disable", "123456789"), "", 0),
+        (("show", "5"), "", 1),
+    ],
+)
+def test_commands_on_accounts_say_that_the_accounts_are_elsewhere(store, asked, command, typed, code):
+    """Whoever sets a PIN there would believe that it counts. Without a system of one's own nothing is said."""
+    with_it = asked({**store.env, **named("http://127.0.0.1:1")}, "accounts", *command, typed=typed)
+    assert (with_it.code, with_it.err.startswith(WARNING)) == (code, True)
+    assert "IVRGUARD_DIRECTORY_URL" not in asked(store.env, "accounts", *command, typed=typed).err
+
+
 def test_the_deadline_is_the_settings(keys):
     env = {**keys, **named("http://127.0.0.1:1"), "IVRGUARD_DIRECTORY_DEADLINE_S": "1.25"}
     access = directory.access_of(settings.load(env, None, needs=settings.KEYS))
