@@ -58,7 +58,9 @@ def test_the_example_loads_without_fault_and_doubt():
                 transfer=Target("*", "*"),
             ),
         ),
-        default=Demand("one_factor"),
+        default=Demand("one_factor", 300),
+        sensitive=("/wire/**",),
+        ceiling=0.01,
         locks=Locks(Lockout(5, 3600, (1800, 7200, 86400), 100), Lockout(20, 3600, (3600,)), True, None),
         language="en-US",
         prompts=loaded.flow.prompts,
@@ -400,18 +402,18 @@ def test_what_is_worth_protecting_and_the_change_of_a_pin_are_read(files):
     flow = files.flow(
         files.with_rule("{transfer: {enqueue: desk}, require: two}")
         + 'sensitive: ["/x", {enqueue: desk}]\n'
-        + "ceiling: {guess_chance_per_year: 0.001}\n"
+        + "ceiling: {guess_chance_per_year: 0.01}\n"
         + "pin_change: {path: /change-pin, require: two, within: 5m, then: /menu}\n"
         + "recording: must_pause\n"
     )
 
     assert flow.sensitive == ("/x", Target("enqueue", "desk"))
-    assert flow.ceiling == 0.001
+    assert flow.ceiling == 0.01
     assert flow.pin_change == PinChange("/change-pin", Demand("two", 300), "/menu")
     assert flow.recording is Recording.MUST_PAUSE
 
 
-@pytest.mark.parametrize(("text", "chance"), [("0.5", 0.5), (".25", 0.25), ("1e-6", 1e-6)])
+@pytest.mark.parametrize(("text", "chance"), [("0.5", 0.5), (".25", 0.25), ("1e-2", 0.01)])
 def test_chances(files, text, chance):
     """As people write them."""
     flow = files.flow(files.small_text + f"ceiling: {{guess_chance_per_year: {text}}}\n")
