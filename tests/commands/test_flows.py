@@ -27,7 +27,7 @@ SLIPS = [
     ("a level that nobody reaches", "two_factor: {all: [pin, {any: [code, app]}]}", "two_factor: {all: [pin]}\n  three: {all: []}", "levels.three.all", "the list is empty"),
     ("a sensitive path without a rule", 'sensitive: ["/wire/**"]', 'sensitive: ["/wire/**", "/loans/**"]', "sensitive[1]", "require: <a level of two categories>"),
     ("a sensitive transfer without a rule", 'sensitive: ["/wire/**"]', "sensitive: [{enqueue: fraud-line}]", "sensitive[0]", "move it below the rule that protects this"),
-    ("too little time for the questions", "require: two_factor, within: 5m, intent: wire}", "require: two_factor, within: 29s, intent: wire}", "rules[2].within", "use 50s or more"),
+    ("too little time for the questions", "require: two_factor, within: 5m, intent: wire", "require: two_factor, within: 29s, intent: wire", "rules[2].within", "use 50s or more"),
     ("a prompt that is missing", "language: en-US", "language: fr", "language", "add it, or name another language"),
     ("too many guesses", "guess_chance_per_year: 0.01", "guess_chance_per_year: 0.001", "ceiling.guess_chance_per_year", "lower `lockout.lifetime`"),
     ("a tag", "flow: bank", "flow: !!str bank", "flow", "take it out, or put it in quotes"),
