@@ -248,6 +248,14 @@ def test_more_locks_than_are_tried_are_bounded(rule, time_s):
         assert got <= bound <= got * 1.05, successes
 
 
+def test_more_locks_than_are_tried_may_need_the_owners_help():
+    """Without his successes the last of them would not fit."""
+    rule, time_s = Rule(1, 60, (1, 1_000)), 499_000
+
+    assert most(rule, time_s) == played(rule, time_s, 600)[0]
+    assert played(rule, time_s, 600, 3)[0] <= most(rule, time_s, 3) <= played(rule, time_s, 600, 3)[0] * 1.05
+
+
 def one_lock_too_few(rule, time_s, successes=0, real=most):
     return real(rule, time_s, successes) - 1
 

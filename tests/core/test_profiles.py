@@ -201,6 +201,11 @@ def test_a_fresh_proof_at_a_transfer_is_as_good_as_a_young_one(fresh_s, expected
     assert [place for clause, place, _ in found(flow, PSD2) if "4(3)(d)" in clause] == expected
 
 
+def test_a_block_that_time_ends_needs_no_warning_of_the_last():
+    """Without a lifetime nothing is permanent: what PSD2 likes, NIST does not."""
+    assert found(with_locks(lifetime=0), PSD2) == []
+
+
 def test_a_level_that_nothing_requires_is_not_judged():
     """`one` is there for `reverify` alone: nobody gets in with it."""
     assert [place for _, place, _ in found(GOOD, NIST)] == []
