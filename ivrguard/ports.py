@@ -8,6 +8,7 @@ record-keeping are atomic by the same three methods.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from ivrguard.core.assurance import Kind
@@ -137,11 +138,46 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class Incoming:
+    """
+    What an account becomes when an import comes into force: `batch` is its id. `new`: before, there is no account.
+
+    The other fields are those of `Account`.
+    """
+
+    batch: str
+    new: bool
+    numbers: tuple[str, ...] = ()
+    credentials: tuple[Credential, ...] = ()
+    disabled: bool = False
+    language: str = ""
+
+
+class BatchState(StrEnum):
+    """How far an import is. Only what is in force counts."""
+
+    STAGING = "staging"
+    SPOILED = "spoiled"
+    IN_FORCE = "in_force"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The import that is under way: its id, who does it, and its last sign of life, or when it came into force."""
+
+    id: str
+    state: BatchState
+    by: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """
     One account: canonical `id`, phone `numbers` on file (E.164), credentials by kind.
 
-    `language`: the owner's, "" for the flow's. A disabled account is judged like an unknown one.
+    `language`: the owner's, "" for the flow's. A disabled account is judged like an unknown one. `incoming`: what an
+    import makes of it; only directory/local.py and directory/intake.py ever see it, everybody else what is in force.
     """
 
     id: str
@@ -149,6 +185,7 @@ class Account:
     credentials: tuple[Credential, ...] = ()
     disabled: bool = False
     language: str = ""
+    incoming: Incoming | None = None
 
     def credential(self, kind: Kind) -> Credential | None:
         """The credential of this kind, or None."""

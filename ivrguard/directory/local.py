@@ -1,5 +1,5 @@
 """
-Who is enrolled with what, in tables of our own. Implements `ports.Directory` and `ports.Renewals`.
+Who is enrolled with what, in tables of our own. Implements `ports.Directory`, `ports.Renewals` and `ports.Pins`.
 
 1. **One spelling.** An account is kept under its canonical id and its numbers in E.164 (ITU-T E.164): two
    spellings of one account would be two lockout counters, and twice the guesses.
@@ -7,13 +7,15 @@ Who is enrolled with what, in tables of our own. Implements `ports.Directory` an
 3. **A number names an account only if it names one.** Shared by two, or by one that is disabled, it names nobody.
    It proves nothing in any case: caller ID is easily forged.
 4. **Disabled is unknown** to everybody but an admin (`find`): the same answer, so the same words and work.
-5. The record names accounts by pseudonym, and who changed them; events are OWASP's
+5. **What an import brings counts once the import is in force** (directory/intake.py), and for all of its accounts at
+   that moment. Whoever changes an account of one that is not spoils it: his change is the newer one.
+6. The record names accounts by pseudonym, and who changed them; events are OWASP's
    (https://cheatsheetseries.owasp.org/cheatsheets/Logging_Vocabulary_Cheat_Sheet.html): `user_created`, `user_updated`,
-   and `user_archived` for disabling, since nothing is deleted.
+   `user_archived` for disabling and `user_deleted` for erasing.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -22,26 +24,34 @@ import phonenumbers
 from ivrguard.core.assurance import Kind
 from ivrguard.core.audit import Entry
 from ivrguard.core.errors import DirectoryFault
-from ivrguard.ports import Account, Change, Credential, Key, Keys, Put, Store
+from ivrguard.ports import Account, Batch, BatchState, Change, Credential, Key, Keys, Put, Store
 
 ID_CHARS_MAX = 32
 NUMBER_ACCOUNTS_MAX = 100
 """How many accounts may share one number: beyond it is a switchboard's, which will never name a caller."""
-REPLACE_TRIES_MAX = 8
-"""How often a replacement is tried again because somebody else changed the account meanwhile."""
+TRIES_MAX = 8
+"""How often a change is tried again because somebody else changed the account meanwhile."""
+NOBODY = "-"
+TRIES_MAX = 8
+"""How often a change is tried again because somebody else changed the account meanwhile."""
 NOBODY = "-"
 ITSELF = "ivrguard"
 """Who changed an account, on record, when no person did."""
+BATCH: Key[Batch] = Key("batch", "accounts")
+"""The import that is under way, or was when its process ended."""
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
-_Values = Mapping[Key[object], object | None]
+_LANGUAGE = re.compile("[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+Values = Mapping[Key[object], object | None]
 
 
 class LocalDirectory:
     """
     Accounts in the store, under the kinds "account" and "number". `keys` makes the pseudonyms of the record.
 
-    What the store cannot do comes out as its own `core.errors.StoreFault`: it says better what to mend.
+    What the store cannot do comes out as its own `core.errors.StoreFault`: it says better what to mend. Whatever
+    changes an account raises `DirectoryFault` if others keep changing the same one, and takes `by`: who does it, for
+    the record.
     """
 
     def __init__(self, store: Store, keys: Keys) -> None:
@@ -66,105 +76,245 @@ class LocalDirectory:
 
     async def find(self, account_id: str) -> Account | None:
         """The account with this canonical id, disabled or not: for admins, not for calls."""
-        if not account_id:
-            return None
-        key: Key[Account] = Key("account", account_id)
-        return await self._store.read(key)
+        return await find(self._store, account_id) if account_id else None
 
     async def add(self, account: Account, *, now_ms: int, by: str) -> bool:
         """
         Keep a new account; False, and nothing changes, if its id is taken.
 
-        `by`: who does it, for the record. Raises `ValueError`, which says what to mend, for an account that is not
-        in its canonical form, or a number that `NUMBER_ACCOUNTS_MAX` others have.
+        Raises `ValueError`, which says what to mend, for an account that is not in its canonical form, or a number
+        that `NUMBER_ACCOUNTS_MAX` others have.
         """
         _check(account)
-        key: Key[object] = Key("account", account.id)
-
-        def change(values: _Values) -> Change[bool]:
-            if values[key] is not None:
-                return Change(result=False)
-            puts = (Put(key, account), *_reindexed(values, account.id, (), account.numbers))
-            return Change(True, puts, (self._entry("user_created", account.id, now_ms, by, "added"),))
-
-        return await self._store.amend((key, *map(_number_key, account.numbers)), change)
+        entry = self._entry("user_created", account.id, now_ms, by, "added")
+        before = await self._change(account.id, lambda before: (before or account, entry))
+        return before is None
 
     async def replace(self, account: Account, *, now_ms: int, by: str) -> bool:
         """
         Keep `account` in place of what is kept under its id; False if there is none.
 
-        The record says which parts changed; when none did, nothing happens. Raises as `add`, and `DirectoryFault` if
-        others keep changing the same account.
+        The record says which parts changed; when none did, nothing happens. Raises as `add`.
         """
         _check(account)
-        for _ in range(REPLACE_TRIES_MAX):
-            before = await self.find(account.id)
-            if before is None:
-                return False
-            if await self._replaced(before, account, now_ms, by):
-                return True
-        raise DirectoryFault("an account is being changed by others again and again: try later")
+        before = await self._update(account.id, lambda _: account, now_ms, by, "replaced")
+        return before is not None
+
+    async def enrol(self, account_id: str, credential: Credential, *, now_ms: int, by: str) -> Account | None:
+        """Keep a credential in place of the one of its kind; the account as it was before, or None if there is none."""
+
+        def with_it(before: Account) -> Account:
+            return replace(before, credentials=with_credential(before.credentials, credential))
+
+        return await self._update(account_id, with_it, now_ms, by, "enrolled")
 
     async def disable(self, account_id: str, *, now_ms: int, by: str) -> bool:
         """Make the account unknown to every call from now on; False if there is none. Again is not twice."""
-        return await self._switch(account_id, "user_archived", now_ms, by, disabled=True)
+        entry = self._entry("user_archived", account_id, now_ms, by, "disabled")
+        return (
+            await self._change(account_id, lambda kept: (kept and replace(kept, disabled=True), entry))
+            is not None
+        )
 
     async def enable(self, account_id: str, *, now_ms: int, by: str) -> bool:
         """Undo `disable`; False if there is no such account."""
-        return await self._switch(account_id, "user_updated", now_ms, by, disabled=False)
+        entry = self._entry("user_updated", account_id, now_ms, by, "enabled")
+        return (
+            await self._change(account_id, lambda kept: (kept and replace(kept, disabled=False), entry))
+            is not None
+        )
+
+    async def erase(self, account_id: str, *, now_ms: int, by: str, because: str) -> bool:
+        """Keep nothing of the account any more; False if there is none. The record keeps who did it, and why."""
+        entry = self._entry("user_deleted", account_id, now_ms, by, "erased", ("because", because))
+        return await self._change(account_id, lambda _: (None, entry)) is not None
 
     async def renew(self, account_id: str, before: Credential, after: Credential, *, now_ms: int) -> bool:
-        """See `ports.Renewals.renew`. On record as done by `ITSELF`: nobody asked for it."""
-        key: Key[object] = Key("account", account_id)
+        """
+        See `ports.Renewals.renew`. On record as done by `ITSELF`: nobody asked for it.
 
-        def change(values: _Values) -> Change[bool]:
+        Nor does it spoil an import: what is incoming is left alone, and renewed another time.
+        """
+        key = account_key(account_id)
+
+        def change(values: Values) -> Change[bool]:
             account = cast("Account | None", values[key])
-            if account is None or account.credential(before.kind) != before:
+            if account is None or account.incoming is not None or account.credential(before.kind) != before:
                 return Change(result=False)
-            kept = tuple(after if one == before else one for one in account.credentials)
-            entry = self._entry("user_updated", account_id, now_ms, ITSELF, "renewed", before.kind.value)
-            return Change(True, (Put(key, replace(account, credentials=kept)),), (entry,))
+            kept = replace(account, credentials=with_credential(account.credentials, after))
+            changed = ("changed", before.kind.value)
+            entry = self._entry("user_updated", account_id, now_ms, ITSELF, "renewed", changed)
+            return Change(True, (Put(key, kept),), (entry,))
 
         return await self._store.amend((key,), change)
 
-    async def _replaced(self, before: Account, account: Account, now_ms: int, by: str) -> bool:
-        """Swap `before` for `account`; False if `before` is no longer what is kept."""
-        key: Key[object] = Key("account", account.id)
-        numbers = dict.fromkeys((*before.numbers, *account.numbers))
+    async def settle(self, accounts: Sequence[Account]) -> None:
+        """
+        Have nothing incoming any more for these accounts, given as they are kept.
 
-        def change(values: _Values) -> Change[bool]:
+        What is in force takes its place, on record; what is not is dropped, and spoils its import if that is still
+        being written. One that is not kept like this any more is left as it is.
+        """
+        ids = [account_key(one.id) for one in accounts]
+        numbers = {number for one in accounts for number in (*one.numbers, *_after(one).numbers)}
+
+        def change(values: Values) -> Change[None]:
+            batch = cast("Batch | None", values[BATCH])
+            still = [one for one in accounts if values[account_key(one.id)] == one]
+            puts = [Put(account_key(one.id), settled(one, batch)) for one in still]
+            arrived = [one for one in still if is_in_force(one, batch)]
+            puts += reindexed(values, [(one.id, one.numbers, _after(one).numbers) for one in arrived])
+            if (
+                batch is not None
+                and batch.state is BatchState.STAGING
+                and any(_is_of(one, batch) for one in still)
+            ):
+                puts.append(Put(BATCH, replace(batch, state=BatchState.SPOILED)))
+            entries = tuple(self._arrival(one, batch) for one in arrived if batch is not None)
+            return Change(None, tuple(puts), entries)
+
+        await self._store.amend((*ids, BATCH, *map(number_key, numbers)), change)
+
+    async def _update(
+        self, account_id: str, become: Callable[[Account], Account], now_ms: int, by: str, reason: str
+    ) -> Account | None:
+        """`_change` for an account that there is; the record says which parts changed."""
+
+        def change(before: Account | None) -> tuple[Account | None, Entry]:
+            after = before and become(before)
+            changed = _changed(before, after) if before and after else ""
+            return after, self._entry("user_updated", account_id, now_ms, by, reason, ("changed", changed))
+
+        return await self._change(account_id, change)
+
+    async def _change(
+        self, account_id: str, become: Callable[[Account | None], tuple[Account | None, Entry]]
+    ) -> Account | None:
+        """
+        Have the account become what `become` makes of it (None: there is none), and go on record; what it was before.
+
+        When it is that already, nothing happens.
+        """
+        for _ in range(TRIES_MAX):
+            before = await self._settled(account_id)
+            after, entry = become(before)
+            if after == before or await self._put(account_id, before, after, entry):
+                return before
+        raise DirectoryFault("an account is being changed by others again and again: try later")
+
+    async def _settled(self, account_id: str) -> Account | None:
+        """The account with nothing incoming."""
+        kept = await self._store.read(account_key(account_id)) if account_id else None
+        for _ in range(TRIES_MAX):
+            if kept is None or kept.incoming is None:
+                return kept
+            await self.settle((kept,))
+            kept = await self._store.read(account_key(account_id))
+        raise DirectoryFault("an account is being imported again and again: try later")
+
+    async def _put(
+        self, account_id: str, before: Account | None, after: Account | None, entry: Entry
+    ) -> bool:
+        """Swap `before` for `after`; False if `before` is no longer what is kept."""
+        key = account_key(account_id)
+        came, went = (one.numbers if one else () for one in (after, before))
+
+        def change(values: Values) -> Change[bool]:
             if values[key] != before:
                 return Change(result=False)
-            if account == before:
-                return Change(result=True)
-            puts = (Put(key, account), *_reindexed(values, account.id, before.numbers, account.numbers))
-            entry = self._entry("user_updated", account.id, now_ms, by, "replaced", _changed(before, account))
-            return Change(True, puts, (entry,))
+            for number in came:
+                if number not in went and is_crowded(values[number_key(number)], account_id):
+                    raise ValueError(crowded())
+            return Change(True, (Put(key, after), *reindexed(values, [(account_id, went, came)])), (entry,))
 
-        return await self._store.amend((key, *map(_number_key, numbers)), change)
+        return await self._store.amend((key, *map(number_key, dict.fromkeys((*went, *came)))), change)
 
-    async def _switch(self, account_id: str, event: str, now_ms: int, by: str, *, disabled: bool) -> bool:
-        if not account_id:
-            return False
-        key: Key[object] = Key("account", account_id)
-
-        def change(values: _Values) -> Change[bool]:
-            account = cast("Account | None", values[key])
-            if account is None:
-                return Change(result=False)
-            if account.disabled is disabled:
-                return Change(result=True)
-            entry = self._entry(event, account_id, now_ms, by, "disabled" if disabled else "enabled")
-            return Change(True, (Put(key, replace(account, disabled=disabled)),), (entry,))
-
-        return await self._store.amend((key,), change)
+    def _arrival(self, kept: Account, batch: Batch) -> Entry:
+        """That an import brought the account, or changed it."""
+        assert kept.incoming is not None
+        about = [("import", batch.id)]
+        if kept.incoming.new:
+            return self._entry("user_created", kept.id, batch.at_ms, batch.by, "imported", *about)
+        changed = ("changed", _changed(kept, _after(kept)))
+        return self._entry("user_updated", kept.id, batch.at_ms, batch.by, "imported", changed, *about)
 
     def _entry(
-        self, event: str, account_id: str, now_ms: int, by: str, reason: str, changed: str = ""
+        self, event: str, account_id: str, now_ms: int, by: str, reason: str, *about: tuple[str, str]
     ) -> Entry:
-        detail = (("by", by), ("changed", changed)) if changed else (("by", by),)
         name = self._keys.pseudonym("account", account_id)
+        detail = (("by", by), *(one for one in about if one[1]))
         return Entry(now_ms, event, account=name, reason=reason, detail=detail)
+
+
+async def find(store: Store, account_id: str) -> Account | None:
+    """The account with this canonical id, disabled or not: for who only looks, and needs no keys."""
+    kept = await store.read(account_key(account_id))
+    while kept is not None and kept.incoming is not None:
+        batch = await store.read(BATCH)
+        again = kept if is_in_force(kept, batch) else await store.read(account_key(account_id))
+        if again == kept:
+            return settled(kept, batch)
+        kept = again  # the import that it came with may have come into force meanwhile, and be gone
+    return kept
+
+
+async def page(store: Store, *, after: str = "", limit: int = 1000) -> tuple[Sequence[Account], str]:
+    """Up to `limit` accounts whose ids come after `after`, in order, and the id to go on after; "" at the end."""
+    found = await store.list("account", after=after, limit=limit)
+    kept = [cast("Account", one.value) for one in found]
+    seen = [one if one.incoming is None else await find(store, one.id) for one in kept]
+    return [one for one in seen if one is not None], found[-1].id if found else ""
+
+
+class LocalPins:
+    """PINs that are kept here, changed by callers. Implements `ports.Pins`. `enrol`: makes a PIN's credential."""
+
+    def __init__(self, directory: LocalDirectory, enrol: Callable[[str], Awaitable[Credential]]) -> None:
+        self._directory = directory
+        self._enrol = enrol
+
+    async def change(self, account_id: str, digits: str, *, now_ms: int) -> bool:
+        """
+        Make `digits` the account's PIN; False, and nothing changed, if they are too easy to guess.
+
+        Raises `Busy` when no hash thread is free, and `DirectoryFault` when the account is not there any more, or
+        disabled.
+        """
+        try:
+            credential = await self._enrol(digits)
+        except ValueError:
+            return False
+        if await self._directory.by_id(account_id) is None:
+            raise DirectoryFault("a PIN was to be changed, and its account is gone or disabled")
+        return await self._directory.enrol(account_id, credential, now_ms=now_ms, by="the caller") is not None
+
+
+# ── what an import brings ────────────────────────────────────────────────────────────────────────────────
+
+
+def is_in_force(kept: Account, batch: Batch | None) -> bool:
+    """Whether what is incoming for this account counts already."""
+    return batch is not None and batch.state is BatchState.IN_FORCE and _is_of(kept, batch)
+
+
+def settled(kept: Account, batch: Batch | None) -> Account | None:
+    """The account that counts; None if there is none yet."""
+    if is_in_force(kept, batch):
+        return _after(kept)
+    return None if kept.incoming and kept.incoming.new else replace(kept, incoming=None)
+
+
+def _is_of(kept: Account, batch: Batch) -> bool:
+    return kept.incoming is not None and kept.incoming.batch == batch.id
+
+
+def _after(kept: Account) -> Account:
+    """The account once its import is in force."""
+    new = kept.incoming
+    return kept if new is None else Account(kept.id, new.numbers, new.credentials, new.disabled, new.language)
+
+
+# ── forms ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def canonical_id(text: str) -> str:
@@ -201,6 +351,13 @@ def canonical_number(text: str, region: str | None = None) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
+def canonical_language(text: str) -> str:
+    """A language tag (BCP 47) such as en-US. Raises `ValueError`."""
+    if not _LANGUAGE.fullmatch(text):
+        raise ValueError("not a language tag: write one such as en-US")
+    return text
+
+
 def _check(account: Account) -> None:
     """Raise `ValueError` unless every id and number is in its one spelling, and nothing stands there twice."""
     if account.id != canonical_id(account.id):
@@ -215,25 +372,51 @@ def _check(account: Account) -> None:
         raise ValueError("two credentials of one kind: an account has one of each")
 
 
-def _number_key(number: str) -> Key[object]:
+def with_credential(credentials: tuple[Credential, ...], new: Credential) -> tuple[Credential, ...]:
+    """The credentials with `new` in the place of the one of its kind."""
+    if not any(one.kind is new.kind for one in credentials):
+        return (*credentials, new)
+    return tuple(new if one.kind is new.kind else one for one in credentials)
+
+
+# ── the index of numbers ─────────────────────────────────────────────────────────────────────────────────
+
+
+def account_key(account_id: str) -> Key[Account]:
+    """The one value of an account."""
+    return Key("account", account_id)
+
+
+def number_key(number: str) -> Key[tuple[str, ...]]:
+    """The accounts that have this number on file."""
     return Key("number", number)
 
 
-def _reindexed(
-    values: _Values, account_id: str, before: tuple[str, ...], after: tuple[str, ...]
-) -> tuple[Put, ...]:
-    """The index entries of the numbers that went and came: each the sorted ids of the accounts that have it."""
-    puts = []
-    for number in dict.fromkeys((*before, *after)):
-        key = _number_key(number)
-        others = set(cast("tuple[str, ...]", values[key] or ())) - {account_id}
-        if number in after and len(others) >= NUMBER_ACCOUNTS_MAX:
-            raise ValueError(
-                f"a number is on file for {NUMBER_ACCOUNTS_MAX} accounts: it names nobody, leave it out"
-            )
-        ids = others | {account_id} if number in after else others
-        puts.append(Put(key, tuple(sorted(ids)) or None))
-    return tuple(puts)
+def is_crowded(ids: object, account_id: str) -> bool:
+    """Whether a number, of which the index has `ids`, has no room for one more account."""
+    return len(set(cast("tuple[str, ...]", ids or ())) - {account_id}) >= NUMBER_ACCOUNTS_MAX
+
+
+def crowded() -> str:
+    """What to say of such a number, which is not shown."""
+    return f"a number is on file for {NUMBER_ACCOUNTS_MAX} accounts: it names nobody, leave it out"
+
+
+def reindexed(values: Values, moves: Iterable[tuple[str, tuple[str, ...], tuple[str, ...]]]) -> list[Put]:
+    """
+    The index entries that accounts change whose numbers went and came: each the sorted ids of those that have it.
+
+    A number that is crowded names nobody, and takes no more ids.
+    """
+    index: dict[Key[object], set[str]] = {}
+    for account_id, went, came in moves:
+        for number in dict.fromkeys((*went, *came)):
+            key = number_key(number)
+            ids = index.setdefault(key, set(cast("tuple[str, ...]", values[key] or ())))
+            ids.discard(account_id)
+            if number in came and not is_crowded(tuple(ids), account_id):
+                ids.add(account_id)
+    return [Put(key, tuple(sorted(ids)) or None) for key, ids in index.items()]
 
 
 def _changed(before: Account, after: Account) -> str:

@@ -122,6 +122,16 @@ class PinJudge:
         hash_ = await self._in_pool(partial(self._hasher.hash, self._keyed(self._current, digits)))
         return Credential(Kind.PIN, secret=hash_, key_id=self._current)
 
+    async def holds(self, credential: Credential, digits: str) -> bool:
+        """
+        Whether a credential was made of these digits. False, too, where `judge` would raise `DirectoryFault`: who has the
+        digits enrols them anew. Raises `Busy`.
+        """
+        try:
+            return isinstance(await self.judge(credential, digits, None, 0), Right)
+        except DirectoryFault:
+            return False
+
     async def close(self) -> None:
         """Finish the hashes under way and let the threads go."""
         await asyncio.to_thread(self._pool.shutdown)

@@ -71,16 +71,38 @@ class TotpJudge:
         """
         A credential for an app that has `secret` (base32; blanks, dashes and case do not matter).
 
-        Raises `ValueError`, which does not show it, if it is not base32 or shorter than 128 bits.
+        Raises `ValueError`, with the reason of `unfit`, which does not show it.
         """
-        plain = secret.replace(" ", "").replace("-", "").rstrip("=").upper()
+        reason = unfit(secret)
+        if reason is not None:
+            raise ValueError(reason)
+        return Credential(Kind.TOTP, secret=self._keys.seal(_plain(secret).encode(), PURPOSE))
+
+    def holds(self, credential: Credential, secret: str) -> bool:
+        """Whether a credential was made of `secret`; False, too, if it cannot be opened here any more."""
         try:
-            length = len(base64.b32decode(plain + "=" * (-len(plain) % 8)))
-        except (binascii.Error, ValueError):  # ValueError: not ASCII
-            raise ValueError("an app's secret is base32: letters A to Z and digits 2 to 7") from None
-        if length < SECRET_BYTES_MIN:
-            raise ValueError(f"an app's secret of {length} bytes: use {SECRET_BYTES_MIN} or more")
-        return Credential(Kind.TOTP, secret=self._keys.seal(plain.encode(), PURPOSE))
+            kept = self._keys.unseal(credential.secret, PURPOSE)
+        except ValueError:
+            return False
+        return hmac.compare_digest(kept, _plain(secret).encode())
+
+
+def unfit(secret: str) -> str | None:
+    """Why `secret` is no good for an app, in words that do not show it; None if it is."""
+    plain = _plain(secret)
+    try:
+        length = len(base64.b32decode(plain + "=" * (-len(plain) % 8)))
+    except (binascii.Error, ValueError):  # ValueError: not ASCII
+        return "an app's secret is base32: letters A to Z and digits 2 to 7"
+    return (
+        None
+        if length >= SECRET_BYTES_MIN
+        else f"an app's secret of {length} bytes: use {SECRET_BYTES_MIN} or more"
+    )
+
+
+def _plain(secret: str) -> str:
+    return secret.replace(" ", "").replace("-", "").rstrip("=").upper()
 
 
 def new_secret(random: Callable[[int], bytes]) -> str:

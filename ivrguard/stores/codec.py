@@ -26,7 +26,7 @@ from ivrguard.core.call import Call
 from ivrguard.core.errors import StoreFault
 from ivrguard.core.handoff import Alias, Desk, Leg
 from ivrguard.core.lockout import Ledger, Trusted, UnlockRequest
-from ivrguard.ports import Account, Change, Key, Put
+from ivrguard.ports import Account, Batch, Change, Key, Put
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -34,6 +34,7 @@ Result = TypeVar("Result")
 TYPES: Mapping[str, Any] = {
     "account": Account,
     "alias": Alias,  # what a presented token names
+    "batch": Batch,  # the import of accounts that is under way
     "call": Call,
     "checkpoint": str,  # what was signed over the record, as a JWT
     "desk": Desk,  # by the digest of its key

@@ -14,9 +14,25 @@ from ivrguard.core.assurance import Kind
 from ivrguard.core.audit import Entry
 from ivrguard.core.errors import DirectoryFault
 from ivrguard.directory import local
-from ivrguard.directory.local import LocalDirectory, canonical_id, canonical_number
+from ivrguard.directory.local import (
+    LocalDirectory,
+    LocalPins,
+    canonical_id,
+    canonical_language,
+    canonical_number,
+)
 from ivrguard.keyring import Keyring
-from ivrguard.ports import Account, Change, Credential, Key, Store
+from ivrguard.ports import (
+    Account,
+    Batch,
+    BatchState,
+    Change,
+    Credential,
+    Incoming,
+    Key,
+    Put,
+    Store,
+)
 from ivrguard.stores.memory import MemoryStore
 from ivrguard.stores.sqlite import SqliteStore
 
@@ -213,9 +229,9 @@ async def test_a_change_in_between_is_seen(directory: LocalDirectory, store: Sto
     assert await As(LocalDirectory(meddled, KEYS)).replace(after)
     assert await directory.by_id("ACME4711") == after
     assert [await directory.by_number(n) for n in ("+18005550000", "+18005550001", HOME)] == [None] * 3
-    restless: Any = Meddled(store, times=local.REPLACE_TRIES_MAX)
+    restless: Any = Meddled(store, times=local.TRIES_MAX)
     with pytest.raises(DirectoryFault, match="changed by others"):
-        await As(LocalDirectory(restless, KEYS)).replace(after)
+        await As(LocalDirectory(restless, KEYS)).replace(OWNER)
 
 
 async def test_a_number_taken_off_meanwhile_names_nobody(directory: LocalDirectory, store: Store) -> None:
@@ -370,3 +386,218 @@ async def test_a_credential_changed_meanwhile_stays(directory: LocalDirectory, s
     assert not await directory.renew("ACME4712", PIN, NEWER, now_ms=NOW_MS)
     assert await directory.by_id("ACME4711") == changed
     assert len(await record(store)) == 2
+
+
+# ── one credential, and no account ───────────────────────────────────────────────────────────────────────
+
+
+async def test_a_credential_takes_the_place_of_the_one_of_its_kind(
+    directory: LocalDirectory, store: Store
+) -> None:
+    """Where it stood, or behind the others; who did it is on record, and what was there before is told."""
+    app = Credential(Kind.TOTP, "k1.x")
+    await As(directory).add(OWNER)
+    assert await directory.enrol("ACME4711", NEWER, now_ms=NOW_MS, by="bob") == OWNER
+    newer = replace(OWNER, credentials=(NEWER, PHONE))
+    assert await directory.enrol("ACME4711", app, now_ms=NOW_MS, by="bob") == newer
+    assert await directory.by_id("ACME4711") == replace(OWNER, credentials=(NEWER, PHONE, app))
+    assert await directory.enrol("ACME4712", app, now_ms=NOW_MS, by="bob") is None
+    assert (await record(store))[1:] == [
+        ("user_updated", "enrolled", "by=bob changed=pin"),
+        ("user_updated", "enrolled", "by=bob changed=totp"),
+    ]
+
+
+async def test_an_erased_account_is_nowhere(directory: LocalDirectory, store: Store) -> None:
+    """Gone, and out of the index; who did it, and why, stays on record. Again is not twice."""
+    await As(directory).add(OWNER)
+    await As(directory).add(Account("ACME4712", (HOME,)))
+    assert await directory.erase("ACME4711", now_ms=NOW_MS, by="bob", because="asked for it")
+    assert not await directory.erase("ACME4711", now_ms=NOW_MS, by="bob", because="asked for it")
+    assert await directory.find("ACME4711") is None
+    assert [await index(store, number) for number in (HOME, WORK)] == [("ACME4712",), None]
+    last = (await store.entries())[-1].entry
+    assert (last.event, last.reason) == ("user_deleted", "erased")
+    assert _told(last) == "by=bob because=asked for it"
+
+
+# ── a caller's new PIN ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def enrolled(digits: str) -> Credential:
+    """A judge of PINs that finds ones weak."""
+    if "1" in digits:
+        raise ValueError("weak")
+    return Credential(Kind.PIN, f"hash of {digits}", "p1")
+
+
+async def test_a_callers_new_pin_is_kept(directory: LocalDirectory, store: Store) -> None:
+    """In place of the old one; the record says that it was he."""
+    await As(directory).add(OWNER)
+    pins = LocalPins(directory, enrolled)
+    assert not await pins.change("ACME4711", "12345678", now_ms=NOW_MS)
+    assert await directory.by_id("ACME4711") == OWNER
+    assert await pins.change("ACME4711", "90584627", now_ms=NOW_MS)
+    found = await directory.by_id("ACME4711")
+    assert found is not None
+    assert found.credential(Kind.PIN) == await enrolled("90584627")
+    assert (await record(store))[1:] == [("user_updated", "enrolled", "by=the caller changed=pin")]
+
+
+async def test_an_account_that_is_gone_gets_no_pin(directory: LocalDirectory) -> None:
+    """Erased or disabled while he was keying: an apology, not a thank-you."""
+    pins = LocalPins(directory, enrolled)
+    await As(directory).add(OWNER)
+    await As(directory).disable("ACME4711")
+    for account_id in ("ACME4711", "ACME4712"):
+        with pytest.raises(DirectoryFault, match="gone or disabled"):
+            await pins.change(account_id, "90584627", now_ms=NOW_MS)
+    assert await directory.find("ACME4711") == replace(OWNER, disabled=True)
+
+
+# ── what an import brings (whole imports: test_intake.py) ────────────────────────────────────────────────
+
+BROUGHT = Incoming("i1", new=False, numbers=(WORK,), language="fr")
+STAGED = replace(OWNER, incoming=BROUGHT)
+AFTER = Account("ACME4711", (WORK,), (), False, "fr")
+
+
+def batch(state: BatchState, batch_id: str = "i1") -> Batch:
+    return Batch(batch_id, state, "ann", NOW_MS)
+
+
+async def stage(store: Store, account: Account, of: Batch | None) -> None:
+    """An account with something incoming, and the import that it is of, as they are kept."""
+    keys = [local.account_key(account.id), local.BATCH]
+    await store.amend(keys, lambda _: Change(None, (Put(keys[0], account, rank=1), Put(keys[1], of))))
+
+
+@pytest.mark.parametrize(
+    ("of", "found"),
+    [
+        (batch(BatchState.STAGING), OWNER),
+        (batch(BatchState.SPOILED), OWNER),
+        (batch(BatchState.IN_FORCE, "i2"), OWNER),
+        (None, OWNER),
+        (batch(BatchState.IN_FORCE), AFTER),
+    ],
+)
+async def test_what_is_incoming_counts_once_its_own_import_is_in_force(
+    directory: LocalDirectory, store: Store, of: Batch | None, found: Account
+) -> None:
+    """For callers, admins and lists alike; of an account that is new there is none before."""
+    await As(directory).add(OWNER)
+    await stage(store, STAGED, of)
+    assert await directory.by_id("ACME4711") == found
+    assert await directory.find("ACME4711") == found
+    assert await local.page(store) == ([found], "ACME4711")
+
+    await stage(store, Account("ACME4712", disabled=True, incoming=replace(BROUGHT, new=True)), of)
+    other = replace(AFTER, id="ACME4712") if found is AFTER else None
+    assert await directory.by_id("ACME4712") == other
+    assert await directory.find("ACME4712") == other
+
+
+class Changing:
+    """A store in which each read of the import finds that the account has just been changed."""
+
+    def __init__(self, store: Store, *changes: Account | None) -> None:
+        self.store = store
+        self.changes = list(changes)
+
+    async def read(self, key: Key[Any]) -> Any:
+        if key == local.BATCH and self.changes:
+            account, own = self.changes.pop(0), local.account_key("ACME4711")
+            await self.store.amend([own], lambda _: Change(None, (Put(own, account),)))
+        return await self.store.read(key)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ((AFTER,), AFTER),
+        ((None,), None),
+        ((replace(STAGED, language="de"), AFTER), AFTER),
+        ((replace(STAGED, language="de"),), replace(OWNER, language="de")),
+    ],
+)
+async def test_an_import_that_ends_between_two_reads_is_seen(
+    store: Store, changes: tuple[Account | None, ...], found: Account | None
+) -> None:
+    """The account says that something is incoming; when the import is looked at, both are past."""
+    await stage(store, STAGED, None)
+    changing: Any = Changing(store, *changes)
+    assert await LocalDirectory(changing, KEYS).find("ACME4711") == found
+
+
+@pytest.mark.parametrize("state", [BatchState.STAGING, BatchState.SPOILED, BatchState.IN_FORCE])
+async def test_a_change_comes_after_the_import_or_spoils_it(
+    directory: LocalDirectory, store: Store, state: BatchState
+) -> None:
+    """In force: on top of what it brought. Not yet: on top of what was, and the import is told."""
+    await As(directory).add(OWNER)
+    await stage(store, STAGED, batch(state))
+
+    assert await As(directory, "bob").disable("ACME4711")
+
+    in_force = state is BatchState.IN_FORCE
+    kept = await store.read(local.account_key("ACME4711"))
+    assert kept == replace(AFTER if in_force else OWNER, disabled=True)
+    assert await index(store, HOME) == (None if in_force else ("ACME4711",))
+    of = await store.read(local.BATCH)
+    assert of is not None
+    assert of.state is (BatchState.IN_FORCE if in_force else BatchState.SPOILED)
+    brought = ("user_updated", "imported", "by=ann changed=numbers,language,pin,sms_code import=i1")
+    assert (await record(store))[1:] == [
+        *([brought] if in_force else []),
+        ("user_archived", "disabled", "by=bob"),
+    ]
+
+
+async def test_another_import_is_not_spoiled(directory: LocalDirectory, store: Store) -> None:
+    """What a dead one left is dropped; the one that is being written goes on."""
+    await stage(store, STAGED, batch(BatchState.STAGING, "i2"))
+    await As(directory).disable("ACME4711")
+    assert await store.read(local.BATCH) == batch(BatchState.STAGING, "i2")
+
+
+async def test_a_credential_made_anew_spoils_no_import(directory: LocalDirectory, store: Store) -> None:
+    """Nobody asked for it, so it waits until the import has ended."""
+    await stage(store, STAGED, batch(BatchState.STAGING))
+    assert not await directory.renew("ACME4711", PIN, NEWER, now_ms=NOW_MS)
+    assert await store.read(local.BATCH) == batch(BatchState.STAGING)
+
+
+async def test_what_changed_meanwhile_is_not_settled(directory: LocalDirectory, store: Store) -> None:
+    """It is settled as it was listed, or not at all."""
+    await stage(store, AFTER, batch(BatchState.IN_FORCE))
+    await directory.settle((STAGED,))
+    assert await store.read(local.account_key("ACME4711")) == AFTER
+    assert await store.entries() == []
+
+
+async def test_one_that_is_imported_again_and_again_is_a_fault(store: Store) -> None:
+    """Nobody waits for ever."""
+
+    class Restaging:
+        async def read(self, key: Key[Any]) -> Any:
+            await stage(store, STAGED, batch(BatchState.STAGING))
+            return await store.read(key)
+
+        async def amend(self, *arguments: Any) -> Any:
+            return await store.amend(*arguments)
+
+    restaging: Any = Restaging()
+    with pytest.raises(DirectoryFault, match="imported again and again"):
+        await LocalDirectory(restaging, KEYS).disable("ACME4711", now_ms=NOW_MS, by="ada")
+
+
+@pytest.mark.parametrize("text", ["en", "en-US", "zh-Hant-TW", "fil"])
+def test_a_language_is_a_tag(text: str) -> None:
+    assert canonical_language(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "English", "e", "EN", "en_US", "en-", "en-US-", "en\n"])
+def test_other_words_for_a_language_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a language tag: write one such as en-US"):
+        canonical_language(text)

@@ -101,6 +101,14 @@ async def test_a_right_pin_of_less_work_is_hashed_anew(judge: PinJudge) -> None:
     assert verdict.renewed.secret.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
 
 
+async def test_a_credential_holds_one_pin(rotated: PinJudge, enrolled: Credential) -> None:
+    """Under an old pepper too. Where that cannot be told any more it holds none: who has the PIN enrols it anew."""
+    assert await rotated.holds(enrolled, PIN)
+    assert not await rotated.holds(enrolled, "40718294")
+    assert not await rotated.holds(replace(enrolled, key_id="p0"), PIN)
+    assert not await rotated.holds(replace(enrolled, secret="no hash"), PIN)
+
+
 async def test_a_pepper_that_is_gone_is_said_aloud(judge: PinJudge, enrolled: Credential) -> None:
     """The operator reads which pepper to bring back; the caller is not told wrong for our fault."""
     with pytest.raises(DirectoryFault, match="needs pepper 'p9', which is not configured here"):

@@ -152,6 +152,21 @@ def test_a_secret_that_is_none_is_refused(written: str, why: str) -> None:
     assert not written or written not in str(fault.value)
 
 
+@pytest.mark.parametrize(
+    ("written", "holds"),
+    [(SECRET, True), (SECRET.lower() + "====", True), (SECRET[:-1] + "A", False), ("", False), ("Ä", False)],
+)
+def test_a_credential_holds_one_secret(written: str, holds: bool) -> None:
+    """However it is written: what is imported again is recognized."""
+    assert JUDGE.holds(APP, written) is holds
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_credential_that_cannot_be_opened_holds_nothing(name: str) -> None:
+    """Whoever has the secret enrols it anew."""
+    assert not JUDGE.holds(Credential(Kind.TOTP, DAMAGED[name]), SECRET)
+
+
 @given(st.binary(min_size=20, max_size=20), st.integers(30, 2**31))
 async def test_a_new_secret_works_at_any_time(chance: bytes, second: int) -> None:
     """What an app shows for a new secret is right at that very time."""
