@@ -180,6 +180,19 @@ def withdraw(ledger: Ledger, attempt_id: str) -> Ledger:
     return replace(ledger, attempts=kept, run=ledger.run - gone)
 
 
+def enrolled_anew(rule: Rule, ledger: Ledger, now_ms: int) -> Ledger:
+    """
+    The secret was replaced: failures in a row were at the old one, and begin anew (NIST SP 800-63B-4, 3.2.2, counts
+    them for one authenticator), so a factor that they had disabled is open.
+
+    A lock that time ends stays, and so do the attempts within the window: whoever has a secret replaced gets not one
+    guess more in an hour.
+    """
+    disabled = isinstance(standing(rule, ledger, now_ms), Disabled)
+    attempts = () if disabled else ledger.attempts
+    return replace(ledger, attempts=attempts, run=len(attempts))
+
+
 UNLOCK_REQUEST_VALID_S = 24 * 3600
 """How long one person's request waits for the second."""
 

@@ -165,9 +165,7 @@ def puts_of(flow: Flow, call: Call, before: Books, after: Books, now_ms: int) ->
         if ledger == before.ledgers.get(name):
             continue
         rule = flow.locks.caller_number if name == number and flow.locks.caller_number else flow.locks.account
-        kept = call.known and name != number
-        expires = None if kept else now_ms + rule.horizon_s() * 1000
-        yield Put(ledger_key(name), ledger, expires, _locked_until_ms(rule, ledger, now_ms))
+        yield ledger_put(name, rule, ledger, now_ms, kept=call.known and name != number)
     windows = send_windows(flow, call)
     for name, times in after.sends.items():
         if times != before.sends.get(name):
@@ -176,6 +174,12 @@ def puts_of(flow: Flow, call: Call, before: Books, after: Books, now_ms: int) ->
         yield Put(spent_key(call.account), after.spent, now_ms + SPENT_KEPT_S * 1000)
     if after.trusted != before.trusted:
         yield Put(trust_key(call.account), after.trusted, now_ms + lockout.TRUST_KEPT_S * 1000)
+
+
+def ledger_put(name: str, rule: lockout.Rule, ledger: lockout.Ledger, now_ms: int, *, kept: bool) -> Put:
+    """A ledger as it is kept: for good, or (of an account that nobody has, or a number) until it no longer matters."""
+    expires_ms = None if kept else now_ms + rule.horizon_s() * 1000
+    return Put(ledger_key(name), ledger, expires_ms, _locked_until_ms(rule, ledger, now_ms))
 
 
 def _locked_until_ms(rule: lockout.Rule, ledger: lockout.Ledger, now_ms: int) -> int | None:

@@ -5,10 +5,11 @@ Every unlock is an event with a person, a reason and an end; a lock that no time
 (core/lockout.py, `unlock`).
 """
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass
 
 from ivrguard.core import lockout
+from ivrguard.core.assurance import Kind
 from ivrguard.core.audit import Entry
 from ivrguard.core.flow import Flow
 from ivrguard.core.lockout import Ledger, UnlockRequest
@@ -61,12 +62,60 @@ async def locked_now(
 
 async def of_account(store: Store, flows: tuple[Flow, ...], account: str, now_ms: int) -> tuple[Seen, ...]:
     """Every ledger of one account: all of them, for an unlock must miss none."""
-    seen: list[Seen] = []
-    prefix = after = f"{account}/"
+    return tuple([seen async for seen in _every(store, flows, f"{account}/", now_ms)])
+
+
+async def _every(store: Store, flows: tuple[Flow, ...], prefix: str, now_ms: int) -> AsyncIterator[Seen]:
+    after = prefix
     while found := await store.list("ledger", prefix=prefix, after=after, limit=LEDGERS_A_PAGE):
-        seen += [_seen(flows, one.id, one.value, now_ms) for one in found if isinstance(one.value, Ledger)]
+        for seen in [
+            _seen(flows, one.id, one.value, now_ms) for one in found if isinstance(one.value, Ledger)
+        ]:
+            yield seen
         after = found[-1].id
+
+
+async def enrolled_anew(
+    store: Store,
+    keys: Keys,
+    flows: tuple[Flow, ...],
+    kind: Kind,
+    accounts: Collection[str],
+    *,
+    by: str,
+    now_ms: int,
+) -> tuple[Seen, ...]:
+    """
+    Secrets of this kind were replaced on these accounts: what was counted in a row begins anew (core/lockout.py,
+    `enrolled_anew`). How the ledgers of that kind were before.
+    """
+    prefix = f"{next(iter(accounts))}/{kind}/" if len(accounts) == 1 else ""
+    seen = [
+        one
+        async for one in _every(store, flows, prefix, now_ms)
+        if one.factor == kind and one.account in accounts
+    ]
+    for one in seen:
+        await _begin_anew(store, flows, one, keys.pseudonym("account", one.account), by, now_ms)
     return tuple(seen)
+
+
+async def _begin_anew(
+    store: Store, flows: tuple[Flow, ...], seen: Seen, ref: str, by: str, now_ms: int
+) -> None:
+    key, rule = books.ledger_key(seen.id), rule_of(flows, seen.id)
+
+    def change(values: books.Values) -> Change[None]:
+        ledger = values[key]
+        after = lockout.enrolled_anew(rule, ledger, now_ms) if isinstance(ledger, Ledger) else ledger
+        if not isinstance(after, Ledger) or after == ledger:
+            return Change(None)
+        entry = Entry(
+            now_ms, "authn_login_unlock", "", ref, "enrolled_anew", (("by", by), ("factor", seen.factor))
+        )
+        return Change(None, (books.ledger_put(seen.id, rule, after, now_ms, kept=True),), (entry,))
+
+    await store.amend([key], change)
 
 
 async def unlock(

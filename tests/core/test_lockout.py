@@ -290,6 +290,39 @@ def test_unlocking(ledger, waiting, asked, expected):
     assert expected == lockout.unlock(RULE, ledger, waiting, asked)
 
 
+@pytest.mark.parametrize(
+    ("ledger", "after", "stands"),
+    [
+        pytest.param(DISABLED, Ledger(steps=1), Open(3), id="disabled: open"),
+        pytest.param(replace(LOCKED, run=7), Ledger(), Open(3), id="disabled with its last attempts: open"),
+        pytest.param(Ledger(run=6), Ledger(), Open(3), id="one more would have disabled it: anew"),
+        pytest.param(LOCKED, LOCKED, Locked(102_000), id="locked: as it was"),
+        pytest.param(
+            replace(LOCKED, steps=1, run=6), replace(LOCKED, steps=1), Locked(302_000), id="locked longer"
+        ),
+        pytest.param(tried(0, 1)[0], tried(0, 1)[0], Open(1), id="open: no guess more"),
+    ],
+)
+def test_a_factor_enrolled_anew(ledger, after, stands):
+    """What was counted in a row was at another secret; what time ends, time ends."""
+    found = lockout.enrolled_anew(RULE, ledger, 2_000)
+    assert (after, stands) == (found, lockout.standing(RULE, found, 2_000))
+    assert found == lockout.enrolled_anew(RULE, found, 2_000)
+
+
+@given(st.lists(st.integers(0, 40), max_size=12), st.integers(0, 400))
+def test_enrolling_anew_gives_no_guess_more_within_the_window(gaps, later):
+    """Whoever guesses at an account whose PIN is being changed has what he had, unless it was disabled."""
+    ledger, now = Ledger(), 0
+    for gap in gaps:
+        now += gap
+        ledger, _ = tried(now, ledger=ledger)
+    now_ms = (now + later) * 1000
+    before = lockout.standing(RULE, ledger, now_ms)
+    if not isinstance(before, Disabled):
+        assert before == lockout.standing(RULE, lockout.enrolled_anew(RULE, ledger, now_ms), now_ms)
+
+
 # ── the machine ──────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ivrguard.core.assurance import Kind
 from ivrguard.core.flow import Flow
 from ivrguard.core.lockout import (
     UNLOCK_REQUEST_VALID_S,
@@ -12,6 +13,7 @@ from ivrguard.core.lockout import (
     Disabled,
     Ledger,
     Locked,
+    Open,
     Rule,
     Unlocked,
     UnlockRequest,
@@ -171,3 +173,70 @@ def test_flows_share_accounts_so_the_strictest_rule_counts(flow: Flow):
     assert locks.rule_of(flows, f"{ACCOUNT}/pin/pool") == wide
     assert locks.rule_of(flows, "number/+15559870002") == flow.locks.caller_number
     assert locks.rule_of(silent, "number/+15559870002") == Rule(5, 3600, (1800,))
+
+
+# ── enrolled anew ────────────────────────────────────────────────────────────────────────────────────────
+
+OTHER = "555000111"
+
+
+async def counted(store: MemoryStore) -> dict[str, Ledger]:
+    """Ledgers of two accounts, some of them disabled; by name."""
+    ledgers = {
+        f"{ACCOUNT}/pin/pool": Ledger(run=100),
+        f"{ACCOUNT}/pin/+15550000001": Ledger((Attempt("a", NOW),), steps=1, run=7),
+        f"{ACCOUNT}/totp/pool": Ledger(run=100),
+        f"{OTHER}/pin/pool": Ledger(run=100),
+        f"{OTHER}0/pin/pool": Ledger(run=100),
+        "number/+15550000001": Ledger(run=3),
+    }
+    for name, ledger in ledgers.items():
+        await keep(store, name, ledger, books.NEVER_MS if ledger.run == 100 else None)
+    return ledgers
+
+
+async def kept(store: MemoryStore) -> dict[str, Any]:
+    return {one.id: one.value for one in await store.list("ledger")}
+
+
+async def test_a_pin_enrolled_anew_is_open_in_every_lane(keys: Keyring, flow: Flow):
+    """That account's and that kind's alone; on record; how it was before is told; again is not twice."""
+    store = MemoryStore()
+    before = await counted(store)
+    about: Any = {"by": "ann", "now_ms": NOW}
+
+    seen = await locks.enrolled_anew(store, keys, (flow,), Kind.PIN, (ACCOUNT,), **about)
+
+    assert [(one.lane, type(one.standing)) for one in seen] == [("trusted", Open), ("pool", Disabled)]
+    after = {
+        f"{ACCOUNT}/pin/pool": Ledger(),
+        f"{ACCOUNT}/pin/+15550000001": Ledger((Attempt("a", NOW),), steps=1, run=1),
+    }
+    assert await kept(store) == {**before, **after}
+    assert [one.account for one in await locks.locked_now(store, (flow,), NOW)] == [
+        ACCOUNT,
+        OTHER,
+        f"{OTHER}0",
+    ]
+    entries = [linked.entry for linked in await store.entries()]
+    assert [(one.event, one.reason, one.detail) for one in entries] == [
+        ("authn_login_unlock", "enrolled_anew", (("by", "ann"), ("factor", "pin")))
+    ] * 2
+    await locks.enrolled_anew(store, keys, (flow,), Kind.PIN, (ACCOUNT,), **about)
+    assert len(await store.entries()) == 2
+
+
+async def test_many_accounts_enrolled_anew(keys: Keyring, flow: Flow, monkeypatch: pytest.MonkeyPatch):
+    """As after an import: page by page, whoever is among them, and no prefix of one."""
+    monkeypatch.setattr(locks, "LEDGERS_A_PAGE", 2)
+    store = MemoryStore()
+    before = await counted(store)
+    await locks.enrolled_anew(store, keys, (flow,), Kind.PIN, {OTHER, "1"}, by="ann", now_ms=NOW)
+    assert await kept(store) == {**before, f"{OTHER}/pin/pool": Ledger()}
+
+
+async def test_a_ledger_swept_before_it_is_counted_anew(keys: Keyring, flow: Flow):
+    """Between the list and the act it went: nothing changes, nothing goes on record."""
+    store, seen = MemoryStore(), Seen(f"{ACCOUNT}/pin/pool", ACCOUNT, "pin", "pool", Disabled(), 100)
+    await locks._begin_anew(store, (flow,), seen, "ref", "ann", NOW)
+    assert (await kept(store), await store.entries()) == ({}, [])
