@@ -2,7 +2,8 @@
 The stories of `calls/*.call`, each played for real on each store: sockets, signatures, hashes, the sample bank.
 
 The world that they play in is the one of `ivrguard test` (`ivrguard/phone/world.py`), and what it insists on after each
-story holds here too. Their own is one line: `anyone may …`, which opens a rule of the flow before anybody calls.
+story holds here too. Their own is one line: `anyone may …`, which opens a rule of the flow before anybody calls. The flow
+is the bank's, and lets callers change their PIN at a path of its own.
 """
 
 from dataclasses import replace
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from ivrguard import flowfile
-from ivrguard.core.rules import ANYONE, Rule
+from ivrguard.core.flow import PinChange
+from ivrguard.core.rules import ANYONE, Demand, Rule
 from ivrguard.phone import world
 from ivrguard.phone.heard import Queued
 from ivrguard.phone.stage import World, play
@@ -24,8 +26,10 @@ from ivrguard.stores.sqlite import SqliteStore
 STORIES = {
     path.name: path.read_text() for path in sorted(Path(__file__).parent.joinpath("calls").glob("*.call"))
 }
-FLOW = flowfile.load(Path(__file__).parent.parent / "flows" / "bank.yaml").flow
-assert FLOW is not None
+LOADED = flowfile.load(Path(__file__).parent.parent / "flows" / "bank.yaml").flow
+assert LOADED is not None
+CHANGE = PinChange("/change-pin", Demand("two_factor", within_s=300), "/menu")
+FLOW = replace(LOADED, pin_change=CHANGE)
 
 ASKS, PRESSES = Form("anyone may ask for PATH"), Form("anyone may press KEYS at PATH")
 VERBS = (*world.VERBS, ASKS.usage, PRESSES.usage)

@@ -27,7 +27,7 @@ from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
 from ivrguard.directory.bank import Access, Bank
 from ivrguard.directory.http import HttpDirectory, HttpPinJudge, HttpPins
-from ivrguard.directory.local import LocalDirectory
+from ivrguard.directory.local import LocalDirectory, LocalPins
 from ivrguard.factors.pin import PinJudge
 from ivrguard.factors.sms_code import SmsCodeJudge
 from ivrguard.factors.totp import TotpJudge
@@ -82,8 +82,7 @@ class Parts:
     signatures with (None: the call's own account's). Port 0 takes a free one.
 
     `bank`: the way to the bank's own system, which knows the accounts, and judges and changes their PINs, instead of
-    our own tables and hashes. `pins` (of our own tables), `verifications`, `numbers`, `recordings`: see `World`; None:
-    not set up.
+    our own tables and hashes. `verifications`, `numbers`, `recordings`: see `World`; None: not set up.
 
     `reload`: reads the flows anew, when asked to; `watched`: the folder or file that is looked at, so that nobody
     need ask. Without `reload`, `flows` stay in force.
@@ -98,7 +97,6 @@ class Parts:
     upstream_token: str | None = field(default=None, repr=False)
     messenger: Messenger | None = None
     bank: Access | None = None
-    pins: Pins | None = None
     verifications: Verifications | None = None
     numbers: NumberLookup | None = None
     recordings: Recordings | None = None
@@ -145,7 +143,7 @@ class Server:
         self.bank: Bank | None = None
         directory: Directory = self.directory
         pin_judge: Judge = self.pins
-        pins = parts.pins
+        pins: Pins = LocalPins(self.directory, self.pins.enrol)
         if parts.bank is not None:
             watch = BankWatch(self.metrics)
             self.bank = Bank(parts.bank, clock=parts.clock, chance=parts.chance, watch=watch)

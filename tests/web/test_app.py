@@ -23,7 +23,7 @@ from ivrguard.core.errors import StoreFault
 from ivrguard.core.flow import Upstream
 from ivrguard.directory.bank import Access
 from ivrguard.directory.http import HttpDirectory, HttpPinJudge, HttpPins
-from ivrguard.directory.local import LocalDirectory
+from ivrguard.directory.local import LocalDirectory, LocalPins
 from ivrguard.directory.messages import SigningKey
 from ivrguard.factors.pin import PinJudge
 from ivrguard.flowfile import LoadedAll
@@ -116,10 +116,11 @@ def test_no_secret_shows(parts):
 
 def test_other_parts_take_the_place_of_ours(parts):
     """What is handed in is used; what is not is not set up."""
-    names = ("pins", "verifications", "numbers", "recordings")
+    names = ("verifications", "numbers", "recordings")
     ours = Server(parts)
     assert (ours.world.directory, ours.world.judges[Kind.PIN]) == (ours.directory, ours.pins)
-    assert [getattr(ours.world, name) for name in names] == [None] * 4
+    assert isinstance(ours.world.pins, LocalPins)
+    assert [getattr(ours.world, name) for name in names] == [None] * 3
 
     given = {name: object() for name in names}
     theirs = Server(replace(parts, **given))
@@ -129,7 +130,7 @@ def test_other_parts_take_the_place_of_ours(parts):
 async def test_the_banks_own_system_takes_the_place_of_our_tables(parts):
     """Accounts, PINs and their changes all come from there; our own tables stay at hand for apps, commands and tests."""
     access = Access("http://127.0.0.1:1", SigningKey("k1", bytes(32)))
-    server = Server(replace(parts, bank=access, pins=object()))
+    server = Server(replace(parts, bank=access))
     world = server.world
     kinds = (type(world.directory), type(world.judges[Kind.PIN]), type(world.pins))
     assert kinds == (HttpDirectory, HttpPinJudge, HttpPins)
