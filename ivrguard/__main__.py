@@ -9,6 +9,7 @@ import typer
 from ivrguard.commands import explain, flows, graph, schema, server, stories
 from ivrguard.commands.accounts import accounts
 from ivrguard.commands.audit import record
+from ivrguard.commands.bulk import bulk
 from ivrguard.commands.desks import desks
 from ivrguard.commands.directory import directory
 from ivrguard.commands.keys import keys
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 for part in (server.app, flows.app, explain.app, graph.app, schema.app, stories.app):
     app.add_typer(part)
+accounts.add_typer(bulk)
 for group in (accounts, directory, desks, lockouts, record, keys):
     app.add_typer(group)
 

@@ -23,6 +23,7 @@ Where is …?
 | how the IVR's TwiML is rewritten | telephony/document.py, telephony/links.py |
 | the guard's own TwiML | telephony/twiml.py |
 | right or wrong, per factor | factors/ |
+| an import of accounts, all or nothing | directory/intake.py |
 | where the floors meet | guard/ |
 | one indivisible act | stores/, `amend` |
 | a webhook's way in | web/voice.py |

@@ -2,7 +2,7 @@
 An import: many accounts that come into force at one moment, or not at all.
 
 One `amend` over 100,000 accounts would be one act too, but every other writer would wait for half a minute
-(docs/decisions.md, 26). So:
+(docs/decisions.md, 30). So:
 
 1. **Everything is known before anything is written**: each row is compared with the account on file, and each secret
    is hashed.

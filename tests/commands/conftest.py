@@ -124,7 +124,13 @@ def store(keys, filled, tmp_path):
             connection.execute(statement)
         connection.close()
 
-    return SimpleNamespace(env=env, path=path, put=put, sql=sql, call=filled.call)
+    def ask(statement):
+        with sqlite3.connect(path) as connection:
+            row = connection.execute(statement).fetchone()
+        connection.close()
+        return row
+
+    return SimpleNamespace(env=env, path=path, put=put, sql=sql, ask=ask, call=filled.call)
 
 
 @pytest.fixture
