@@ -13,7 +13,7 @@ The guard's own keys, and everything that is done with them. Implements `ports.K
    names of new records; an old one stays for as long as the records are to be searched that it made names for.
 4. **One algorithm for tokens**: EdDSA on Ed25519 (RFC 8037) and nothing else, whatever a token's header says
    (OWASP ASVS 5.0, 9.1.2). The first signing key signs; all of them are published, so that tokens signed
-   before a rotation are still checked.
+   before a rotation are still checked. What must be checked for years needs only the public half (`PublicKeys`).
 5. **No key is ever shown**: no repr, no error and no message holds one. Only the ids of keys are names.
 
 Certificates for mutual TLS are no keys of ours; when one runs out is read here, where the library is.
@@ -27,6 +27,7 @@ import hmac
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import copy
 from functools import lru_cache
 from itertools import count
@@ -40,7 +41,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc import jwt
-from joserfc.errors import JoseError, UnsupportedAlgorithmError
+from joserfc.errors import InvalidKeyIdError, JoseError, UnsupportedAlgorithmError
 from joserfc.jwa import JWSAlgModel
 from joserfc.jwk import KeySet, OKPKey
 from joserfc.jws import JWSRegistry
@@ -93,11 +94,11 @@ class Keyring:
         self._seals_with = next(iter(self._sealing))
         self._cipher = lru_cache(DERIVED_KEYS_MAX)(self._derive_cipher)
         self._naming = lru_cache(DERIVED_KEYS_MAX)(self._derive_naming)
-        self._signing = {kid: _okp(kid, seed) for kid, seed in signing.items()}
+        self.public = PublicKeys(public_halves(signing))
+        self._signing = {
+            kid: _okp(kid, {"x": self.public.keys[kid], "d": seed}) for kid, seed in signing.items()
+        }
         self._signs_with = next(iter(self._signing))
-        self._published = KeySet([*self._signing.values()])
-        self._jwks = orjson.dumps({"keys": [key.as_dict(private=False) for key in self._signing.values()]})
-        self._registry = _OnlyEdDSA()
         self._views: dict[str, Keyring] = {self._names_with: self}
         self._views |= {key_id: self._view(key_id) for key_id in self.named[1:]}
 
@@ -131,6 +132,12 @@ class Keyring:
         except (InvalidTag, ValueError):  # ValueError: not base64, or too short to hold a nonce
             raise ValueError(f"not sealed with key {key_id} for {purpose}, or changed since") from None
 
+    def resealed(self, sealed: str, purpose: str) -> str | None:
+        """See `ports.Keys.resealed`."""
+        if sealed.partition(".")[0] == self._seals_with:
+            return None
+        return self.seal(self.unseal(sealed, purpose), purpose)
+
     def with_naming(self, key_id: str) -> "Keyring":
         """See `ports.Keys.with_naming`."""
         return self._views.get(key_id, self._views[self.named[0]])
@@ -152,11 +159,11 @@ class Keyring:
     def sign(self, claims: Mapping[str, object], *, typ: str) -> str:
         """A JWT over `claims` (RFC 7519); `typ` is its media type without "application/" (RFC 8725, 3.11)."""
         header = {"alg": ALGORITHM, "kid": self._signs_with, "typ": typ}
-        return jwt.encode(header, dict(claims), self._signing[self._signs_with], registry=self._registry)
+        return jwt.encode(header, dict(claims), self._signing[self._signs_with], registry=_REGISTRY)
 
     def jwks(self) -> bytes:
         """The public keys as a JWK set (RFC 7517), in JSON: what `/.ivrguard/jwks.json` answers."""
-        return self._jwks
+        return self.public.jwks
 
     def verify(self, token: str, *, typ: str, iss: str, aud: str, now_ms: int) -> dict[str, object]:
         """
@@ -172,14 +179,12 @@ class Keyring:
             aud={"essential": True, "value": aud},
             exp={"essential": True},
         )
+        claims = self.public.read(token, typ=typ)
         try:
-            found = jwt.decode(token, self._published, registry=self._registry)
-            claims_rule.validate(found.claims)
-        except (JoseError, ValueError) as fault:  # ValueError: what is not even base64 or text
+            claims_rule.validate(claims)
+        except JoseError as fault:
             raise ValueError(f"the token does not hold: {type(fault).__name__}") from None
-        if found.header.get("typ") != typ:
-            raise ValueError("the token does not hold: it is of another type")
-        return found.claims
+        return claims
 
     def _derive_cipher(self, key_id: str, use: str) -> AESGCM:
         return AESGCM(_hkdf(self._sealing[key_id], f"ivrguard seal {use}"))
@@ -191,6 +196,54 @@ class Keyring:
 
     def _derive_naming(self, key_id: str, use: str, what: str) -> bytes:
         return _hkdf(self._naming_keys[key_id], f"ivrguard {use} {what}")
+
+
+class PublicKeys:
+    """
+    Public halves of signing keys: what they check, they cannot sign. None of it is secret.
+
+    `keys`: key id to 32 bytes (RFC 8032). There may be none: then nothing can be checked.
+    """
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        self.keys: Mapping[str, bytes] = MappingProxyType(dict(keys))
+        every = [_okp(key_id, {"x": key}) for key_id, key in keys.items()]
+        self._set = KeySet([*every])
+        self.jwks = orjson.dumps({"keys": [key.as_dict(private=False) for key in every]})
+
+    def read(self, token: str, *, typ: str) -> dict[str, object]:
+        """
+        What a token of this type claims, whenever it was signed; `ValueError` if none of the keys here signed it.
+
+        The error names the key, if it has a name that a key can have, and nothing else of the token.
+        """
+        try:
+            found = jwt.decode(token, self._set, registry=_REGISTRY)
+        except InvalidKeyIdError:
+            which = f"key {key_of(token)}" if key_of(token) else "a key of no name"
+            raise ValueError(f"the token does not hold: it is signed with {which}, not known here") from None
+        except (JoseError, ValueError) as fault:  # ValueError: what is not even base64 or text
+            raise ValueError(f"the token does not hold: {type(fault).__name__}") from None
+        if found.header.get("typ") != typ:
+            raise ValueError("the token does not hold: it is of another type")
+        return found.claims
+
+
+def public_halves(signing: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The public half of each Ed25519 seed, by key id."""
+    return {
+        key_id: Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+        for key_id, seed in signing.items()
+    }
+
+
+def key_of(token: str) -> str:
+    """Which key a token says it was signed with; "" if it says none, or what no key can be called."""
+    with suppress(ValueError, TypeError, AttributeError):
+        head = token.partition(".")[0]
+        key_id = orjson.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4))).get("kid")
+        return str(key_id) if _ID.fullmatch(key_id) else ""
+    return ""
 
 
 class _OnlyEdDSA(JWSRegistry):
@@ -207,6 +260,9 @@ class _OnlyEdDSA(JWSRegistry):
         if name != ALGORITHM:
             raise UnsupportedAlgorithmError("another algorithm")
         return self.algorithms[name]
+
+
+_REGISTRY = _OnlyEdDSA()
 
 
 def written(keys: Mapping[str, bytes]) -> str:
@@ -253,10 +309,8 @@ def _check(use: str, keys: Mapping[str, bytes]) -> None:
             raise ValueError(f"{use} key {key_id} has {len(key)} bytes; it needs {KEY_BYTES}")
 
 
-def _okp(kid: str, seed: bytes) -> OKPKey:
-    """An Ed25519 key for joserfc from its seed, with what a JWK set says of it."""
-    private = Ed25519PrivateKey.from_private_bytes(seed)
-    raw = {"d": private.private_bytes_raw(), "x": private.public_key().public_bytes_raw()}
+def _okp(kid: str, raw: Mapping[str, bytes]) -> OKPKey:
+    """An Ed25519 key for joserfc from its public half `x`, and its seed `d`, with what a JWK set says of it."""
     data = {name: base64.urlsafe_b64encode(value).rstrip(b"=").decode() for name, value in raw.items()}
     return OKPKey.import_key(
         {"kty": "OKP", "crv": "Ed25519", **data}, {"kid": kid, "use": "sig", "alg": ALGORITHM}

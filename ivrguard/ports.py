@@ -411,6 +411,9 @@ class Keys(Protocol):
     def unseal(self, sealed: str, purpose: str) -> bytes:
         """The plain bytes; raises `ValueError` when it was sealed by another key or for another purpose."""
 
+    def resealed(self, sealed: str, purpose: str) -> str | None:
+        """The same under the current key; None if it is under that already. Raises as `unseal`."""
+
     def pseudonym(self, what: str, value: str) -> str:
         """A keyed hash of `value` for records and logs: the same each time, useless without the key."""
 

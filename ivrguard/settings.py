@@ -30,6 +30,8 @@ from ivrguard.core.errors import Fault
 DEFAULT_PATH = Path("config/ivrguard.yaml")
 FILE_BYTES_MAX = 64 * 1024
 KEY_BYTES = 32
+KEEP_DAYS_MIN = 90
+"""Three months of the record at hand (PCI DSS 4.0.1, 10.5.1)."""
 TOKEN_CHARS_MIN = 16
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -318,6 +320,42 @@ class Settings(BaseModel):
         "s1=<32 bytes, base64>;…",
         secret=True,
     )
+    audit_checkpoint_minutes: Annotated[int, Field(ge=1, le=1440)] = _setting(
+        10, "How often the record is signed, if anything came: in minutes.", "5"
+    )
+    audit_checkpoint_entries: Annotated[int, Field(ge=1)] = _setting(
+        1000, "After how many entries the record is signed, however short the time.", "100"
+    )
+    audit_copy: Path | None = _setting(
+        None,
+        "A file that every entry of the record is copied to, a line each; /dev/stderr for the platform's log.",
+        "/var/log/ivrguard/audit.jsonl",
+        shown="no copy",
+    )
+    audit_copy_format: Literal["jsonl", "ocsf"] = _setting(
+        "jsonl", "The copy's lines: jsonl (OWASP's vocabulary, can be verified) or ocsf.", "ocsf"
+    )
+    audit_required: bool = _setting(
+        False,
+        "Whether nobody is let through while the copy cannot be written. The store's own record is required in any case.",
+        "true",
+        shown="false",
+    )
+    audit_keep_days: Annotated[int, Field(ge=KEEP_DAYS_MIN)] | None = _setting(
+        None,
+        "After how many days entries are archived and taken out of the store.",
+        "365",
+        shown="never",
+    )
+    audit_archive: Path | None = _setting(
+        None, "The folder that they are archived into.", "/var/lib/ivrguard/archive", shown="none"
+    )
+    public_keys: Annotated[Mapping[str, bytes], BeforeValidator(_keys)] = _setting(
+        {},
+        "Public halves of signing keys that are gone, which checkpoints of the record are still checked with; an auditor "
+        "needs no other key. `ivrguard keys public` prints them.",
+        "s0=<32 bytes, base64>;…",
+    )
 
     @property
     def store_path(self) -> Path | None:
@@ -407,6 +445,10 @@ def _belonging_together(settings: Settings) -> Iterator[str]:
     if settings.sms_from and settings.sms_messaging_service_sid:
         yield "IVRGUARD_SMS_FROM: IVRGUARD_SMS_MESSAGING_SERVICE_SID is set too, and only one can send; take one out"
     yield from _of_the_directory(settings)
+    if settings.audit_keep_days is not None and settings.audit_archive is None:
+        yield "IVRGUARD_AUDIT_KEEP_DAYS: old entries need a place to go to; set IVRGUARD_AUDIT_ARCHIVE"
+    if settings.audit_required and settings.audit_copy is None:
+        yield "IVRGUARD_AUDIT_REQUIRED: there is no copy to be required; set IVRGUARD_AUDIT_COPY"
     many = (settings.sealing_keys, settings.peppers, settings.naming_keys, settings.signing_keys)
     shared = dict([settings.directory_secret] if settings.directory_secret else [])
     keys = [key for keys in (*many, shared) for key in keys.values()]

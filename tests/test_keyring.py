@@ -15,7 +15,16 @@ from joserfc.jwk import KeySet, OctKey, OKPKey
 from joserfc.jws import JWSRegistry
 
 from ivrguard import settings
-from ivrguard.keyring import Keyring, certificate_ends_ms, new_material, with_new, written
+from ivrguard.keyring import (
+    Keyring,
+    PublicKeys,
+    certificate_ends_ms,
+    key_of,
+    new_material,
+    public_halves,
+    with_new,
+    written,
+)
 
 NOW_MS = 1_790_000_000_000
 NOW_S = NOW_MS // 1000
@@ -108,6 +117,18 @@ def test_the_first_key_seals_and_all_of_them_open() -> None:
     after = ring(sealing={"k2": key("e"), "k1": key("a")})
     assert after.unseal(before, "held") == b"old"
     assert after.seal(b"new", "held").startswith("k2.")
+
+
+def test_what_an_old_key_sealed_is_sealed_anew() -> None:
+    """It opens with the new key alone; what is under the new key stays; what cannot be opened is not touched."""
+    both = ring(sealing={"k2": key("e"), "k1": key("a")})
+    moved = both.resealed(ring().seal(b"secret", "totp"), "totp")
+    assert moved is not None
+    assert ring(sealing={"k2": key("e")}).unseal(moved, "totp") == b"secret"
+    assert both.resealed(moved, "totp") is None
+    for sealed, purpose in ((ring().seal(b"secret", "totp"), "held"), ("k0.AAAA", "totp")):
+        with pytest.raises(ValueError, match="sealed with"):
+            both.resealed(sealed, purpose)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +302,58 @@ def test_nonsense_is_refused_and_nothing_else_happens(text: str) -> None:
     """Any text at all is either a token of ours or a ValueError."""
     with pytest.raises(ValueError, match="does not hold"):
         verify(text)
+
+
+# -- public keys --------------------------------------------------------------------------------------------
+
+
+def test_public_halves_check_what_was_signed_and_hold_no_secret() -> None:
+    """Whenever it was signed: a checkpoint has no end. All keys that are given check."""
+    both = PublicKeys(public_halves({"s2": key("e"), "s1": key("d")}))
+    for signing in ({"s1": key("d")}, {"s2": key("e")}):
+        token = ring(signing=signing).sign({"seq": 7}, typ="checkpoint+jwt")
+        assert both.read(token, typ="checkpoint+jwt") == {"seq": 7}
+    assert both.jwks == ring(signing={"s2": key("e"), "s1": key("d")}).jwks()
+    assert not set(both.keys.values()) & {key("d"), key("e")}
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [
+        (lambda: ring(signing={"s7": key("d")}).sign(claims(), typ="x"), "it is signed with key s7, not known here"),
+        (lambda: _forge({"alg": "EdDSA", "kid": "a b", "typ": "x"}, b"x"), "signed with a key of no name"),
+        (lambda: ring(signing={"s1": key("x")}).sign(claims(), typ="x"), "BadSignatureError"),
+        (lambda: ring().sign(claims(), typ="y"), "it is of another type"),
+        (lambda: "nonsense", "DecodeError"),
+    ],
+)  # fmt: skip
+def test_what_the_public_keys_here_did_not_sign_is_refused(token: Callable[[], str], why: str) -> None:
+    """The operator reads which key is missing; nothing else of the token is told."""
+    with pytest.raises(ValueError, match=why) as fault:
+        PublicKeys(public_halves({"s1": key("d")})).read(token(), typ="x")
+    assert fault.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("token", "key_id"),
+    [
+        (lambda: ring().sign(claims(), typ="x"), "s1"),
+        (lambda: _forge({"kid": "a b"}, b""), ""),
+        (lambda: _forge({}, b""), ""),
+        (lambda: "W10.x.y", ""),
+        (lambda: "nonsense", ""),
+        (lambda: "", ""),
+    ],
+    ids=["ours", "a name with blanks", "no name", "a list", "no JSON", "nothing"],
+)
+def test_which_key_a_token_says_it_was_signed_with(token: Callable[[], str], key_id: str) -> None:
+    """Nothing is verified by it: it is for counting, and for words."""
+    assert key_of(token()) == key_id
+
+
+def test_without_a_public_key_nothing_is_believed() -> None:
+    with pytest.raises(ValueError, match="key s1, not known here"):
+        PublicKeys({}).read(ring().sign(claims(), typ="x"), typ="x")
 
 
 # -- the keys themselves -------------------------------------------------------------------------------------

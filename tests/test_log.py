@@ -1,5 +1,6 @@
 """The log: declared fields in their forms, one line an event; secrets planted anywhere never come out."""
 
+import base64
 import io
 import json
 import logging
@@ -16,6 +17,16 @@ from ivrguard.core.errors import StoreFault, UpstreamFault
 CALL = "CA0123456789abcdef0123456789abcdef"
 ACCOUNT = "acc_abcdefgh234567ab"
 MASK = log.MASK
+
+
+def token(header):
+    """A signed token with this header, as it looks."""
+    head = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
+    return f"{head}.{'eyJzZXEiOjd9' * 4}.{'x' * 86}"
+
+
+CHECKPOINT = token({"alg": "EdDSA", "kid": "s1", "typ": "ivrguard-checkpoint+jwt"})
+RECEIPT = token({"alg": "EdDSA", "kid": "s1", "typ": "ivrguard-receipt+jwt"})
 
 
 class Written:
@@ -181,6 +192,13 @@ def test_names_of_the_log_itself_cannot_be_used_for_values(written):
         ("code", "11200", "11200"),
         ("code", "1234", MASK),
         ("code", 11200, MASK),
+        ("checkpoint", CHECKPOINT, CHECKPOINT),
+        ("checkpoint", RECEIPT, MASK),
+        ("checkpoint", f"{CHECKPOINT} {RECEIPT}", MASK),
+        ("checkpoint", CHECKPOINT.replace("eyJ", "%%%", 1), MASK),
+        ("checkpoint", f"{'A' * 40}.{'B' * 40}.{'C' * 86}", MASK),
+        ("checkpoint", 7, MASK),
+        ("detail", CHECKPOINT, f"{MASK}.{MASK}.{MASK}"),
         ("host", "127.0.0.1", "127.0.0.1"),
         ("host", "::1", "::1"),
         ("host", "2001:db8::1", "2001:db8::1"),

@@ -94,6 +94,14 @@ def test_what_is_not_set_has_its_default():
         "directory_client_certificate": None,
         "directory_client_key": None,
         "directory_deadline_s": 2.5,
+        "audit_checkpoint_minutes": 10,
+        "audit_checkpoint_entries": 1000,
+        "audit_copy": None,
+        "audit_copy_format": "jsonl",
+        "audit_required": False,
+        "audit_keep_days": None,
+        "audit_archive": None,
+        "public_keys": {},
         "twilio_tokens": {ACCOUNT: (TOKEN, NEXT), SUBACCOUNT: (OTHER,)},
         "twilio_shared_keys": (),
         "upstream_token": None,
@@ -132,9 +140,21 @@ def test_every_setting_has_its_effect():
             "IVRGUARD_TWILIO_SHARED_KEYS": "SK1:HMAC_SHA256=one secret of it? no".replace(" ", "_")
             + ";SK2:HMAC_SHA256=0123456789abcdef=",
             "IVRGUARD_UPSTREAM_TOKEN": "an upstream token of the IVR",
+            "IVRGUARD_AUDIT_CHECKPOINT_MINUTES": "5",
+            "IVRGUARD_AUDIT_CHECKPOINT_ENTRIES": "100",
+            "IVRGUARD_AUDIT_COPY": "/dev/stderr",
+            "IVRGUARD_AUDIT_COPY_FORMAT": "ocsf",
+            "IVRGUARD_AUDIT_REQUIRED": "true",
+            "IVRGUARD_AUDIT_KEEP_DAYS": "365",
+            "IVRGUARD_AUDIT_ARCHIVE": "/archive",
+            "IVRGUARD_PUBLIC_KEYS": f"s0={KEY['k1']}",
         },
         None,
     )
+    assert (found.audit_checkpoint_minutes, found.audit_checkpoint_entries) == (5, 100)
+    assert (found.audit_copy, found.audit_copy_format) == (Path("/dev/stderr"), "ocsf")
+    assert (found.audit_required, found.audit_keep_days) == (True, 365)
+    assert (found.audit_archive, found.public_keys) == (Path("/archive"), {"s0": KEY_BYTES["k1"]})
 
     assert (found.public_url, found.host, found.port) == ("http://127.0.0.1:8080", "127.0.0.2", 0)
     assert (found.ops_host, found.ops_port) == ("::1", 1)
@@ -343,6 +363,14 @@ def test_two_senders_are_one_too_many():
     environ = GOOD | {"IVRGUARD_SMS_FROM": "12345", "IVRGUARD_SMS_MESSAGING_SERVICE_SID": "MG" + "0" * 32}
 
     assert only(environ).startswith("IVRGUARD_SMS_FROM: IVRGUARD_SMS_MESSAGING_SERVICE_SID is set too")
+
+
+def test_what_of_the_record_belongs_together():
+    """Entries that are to go need a place to go to, and a copy that is required must be one."""
+    assert only(GOOD | {"IVRGUARD_AUDIT_KEEP_DAYS": "90"}).endswith("set IVRGUARD_AUDIT_ARCHIVE")
+    assert only(GOOD | {"IVRGUARD_AUDIT_REQUIRED": "true"}).endswith("set IVRGUARD_AUDIT_COPY")
+    young = GOOD | {"IVRGUARD_AUDIT_KEEP_DAYS": "89", "IVRGUARD_AUDIT_ARCHIVE": "/archive"}
+    assert "greater than or equal to 90" in only(young)
 
 
 @pytest.mark.parametrize("name", ["IVRGUARD_PEPPERS", "IVRGUARD_SIGNING_KEYS", "IVRGUARD_NAMING_KEYS"])
@@ -591,6 +619,6 @@ def test_the_file_we_ship_shows_every_setting_with_its_default():
     assert [name for name in open_ones if f"# {name}: " not in shipped] == []
     for name in open_ones:
         default = Settings.model_fields[name].default
-        if default not in ("", None):
+        if default or default is False:
             shown = str(default).lower() if isinstance(default, bool) else default
             assert f"# {name}: {shown}" in shipped

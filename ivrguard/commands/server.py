@@ -12,6 +12,7 @@ from ivrguard.commands.directory import access_of
 from ivrguard.commands.shell import (
     CONFIG,
     NO_KEYS,
+    RENDERS,
     Config,
     err,
     fail,
@@ -36,6 +37,7 @@ from ivrguard.settings import Settings
 from ivrguard.stores import sqlite
 from ivrguard.telephony.signature import SharedKey
 from ivrguard.web.app import Parts, Server, serve, wall_clock_ms
+from ivrguard.web.recorder import DAY_MS, Recording
 
 SETTINGS_HEAD = """# Settings
 
@@ -113,6 +115,18 @@ def twilio_of(configured: Settings) -> Twilio:
     return Twilio(messenger, verify, lookup, recordings)
 
 
+def recording_of(configured: Settings) -> Recording:
+    """How the record is kept."""
+    days = configured.audit_keep_days
+    return Recording(
+        every_ms=configured.audit_checkpoint_minutes * 60_000,
+        every_entries=configured.audit_checkpoint_entries,
+        required=configured.audit_required,
+        keep_ms=None if days is None else days * DAY_MS,
+        archive=configured.audit_archive,
+    )
+
+
 def server_of(configured: Settings, flows: tuple[Flow, ...], store: Store, twilio: Twilio) -> Server:
     """The server that settings and flows make together."""
     try:
@@ -133,6 +147,10 @@ def server_of(configured: Settings, flows: tuple[Flow, ...], store: Store, twili
                 reload=lambda: looked_through(configured.flows),
                 watched=configured.flows if configured.watch_flows else None,
                 hash_threads=configured.hash_threads,
+                public_keys=configured.public_keys,
+                recording=recording_of(configured),
+                copy=configured.audit_copy,
+                copy_render=RENDERS[configured.audit_copy_format],
                 host=configured.host,
                 port=configured.port,
                 ops_host=configured.ops_host,

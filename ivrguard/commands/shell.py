@@ -2,7 +2,7 @@
 
 import getpass
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -14,7 +14,9 @@ from ivrguard import flowfile, settings
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
 from ivrguard.directory.local import canonical_id
-from ivrguard.keyring import Keyring
+from ivrguard.exports import jsonl, ocsf
+from ivrguard.guard.archive import Render
+from ivrguard.keyring import Keyring, PublicKeys, public_halves
 from ivrguard.phone.screen import console
 from ivrguard.ports import Store
 from ivrguard.settings import Settings, SettingsFault
@@ -27,6 +29,9 @@ NO_KEYS: frozenset[str] = frozenset()
 CONFIG = settings.DEFAULT_PATH
 Config = Annotated[Path, typer.Option("--config", help="The settings file.", show_default=True)]
 AccountId = Annotated[str, typer.Argument(help="The account, as callers key it.", show_default=False)]
+
+RENDERS: Mapping[str, Render] = {"jsonl": jsonl.entry_line, "ocsf": ocsf.entry_line}
+"""How entries of the record may be written for others, by the name of the format."""
 
 out = console()
 err = console(stderr=True)
@@ -95,6 +100,15 @@ def keyring_of(configured: Settings) -> Keyring:
         naming=configured.naming_keys,
         signing=configured.signing_keys,
     )
+
+
+def public_keys_of(configured: Settings) -> PublicKeys:
+    """What checks checkpoints: the signing keys' public halves, and those of keys that are gone. There may be none."""
+    own = public_halves(configured.signing_keys)
+    for key_id, key in configured.public_keys.items():
+        if own.setdefault(key_id, key) != key:
+            fail(f"IVRGUARD_PUBLIC_KEYS: key {key_id} is another one than the signing key of that name")
+    return PublicKeys(own)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

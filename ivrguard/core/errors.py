@@ -18,6 +18,12 @@ class StoreFault(Fault):
     reason = "store"
 
 
+class RecordFault(Fault):
+    """The record is not as it was signed, or a file of it cannot be written or read."""
+
+    reason = "record"
+
+
 class UpstreamFault(Fault):
     """The IVR did not answer, answered too late, too much, or what is not TwiML."""
 

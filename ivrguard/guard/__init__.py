@@ -97,6 +97,7 @@ class Guard:
     async def voice(self, hook: Hook) -> Answer:
         """The answer to one webhook of a caller's leg. A fault becomes an apology, never an exception."""
         try:
+            self.world.refuse_unrecorded()
             async with self._line(hook.delivery.call_sid):
                 return await self._voice(hook)
         except (Refused, Fault) as fault:
@@ -335,4 +336,5 @@ class Guard:
 
     async def redeem(self, desk: Desk, presented: str, call_sid: str | None) -> desks.Receipt | None:
         """A receipt for a token, once; None for every token that is no good. Raises `Fault` as above."""
+        self.world.refuse_unrecorded()
         return await desks.redeem(self.world, desk, presented, call_sid)

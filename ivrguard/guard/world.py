@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from ivrguard import flowfile, log
 from ivrguard.core.assurance import Kind
 from ivrguard.core.call import Call
-from ivrguard.core.errors import Fault
+from ivrguard.core.errors import Fault, RecordFault
 from ivrguard.core.flow import Flow
 from ivrguard.guard.books import CALL_KEPT_S, flow_key
 from ivrguard.ports import (
@@ -128,6 +128,10 @@ class Flows:
         return next(iter(self._by_name.values()), None)
 
 
+def nothing_refused() -> None:
+    """Everything can be recorded."""
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """
@@ -135,7 +139,7 @@ class World:
 
     `issuer`: the public URL without a slash at its end. `node`: this process. `clock`: ms since the epoch.
     `chance`: n random bytes. `mount`: for a flow that comes from the store; see `Mounted`; raises `ValueError` or
-    `KeyError` for one that does not go with the settings. What is None is not set up: a flow that needs it finds its
+    `KeyError` for one that does not go with the settings. `refusal`: why nothing may be decided now. What is None is not set up: a flow that needs it finds its
     factor undeliverable.
     """
 
@@ -156,6 +160,7 @@ class World:
     recordings: Recordings | None = None
     pins: Pins | None = None
     renewals: Renewals | None = None
+    refusal: Callable[[], str | None] = nothing_refused
     mount: Callable[[Flow], Mounted] | None = None
 
     async def flow_of(self, call: Call) -> Mounted | None:
@@ -188,6 +193,12 @@ class World:
     def nonce(self) -> str:
         """128 bits for a question, a leg or a receipt: 32 hex digits, nothing that a URL would escape."""
         return self.chance(16).hex()
+
+    def refuse_unrecorded(self) -> None:
+        """Raise `RecordFault` while nothing may be decided, because it could not be recorded everywhere it must be."""
+        why = self.refusal()
+        if why is not None:
+            raise RecordFault(f"nobody is let through: {why}")
 
     def unseal(self, sealed: str, purpose: str) -> bytes:
         """What a call keeps, opened. Raises `Fault` when the keys configured here cannot."""

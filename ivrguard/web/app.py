@@ -4,7 +4,7 @@ The server: everything put together, started, and drained.
 The one place that owns a clock and chance; the rest of the house takes them as arguments.
 
 Order at the end (SIGTERM): no new connections; webhooks under way are finished (Twilio waits 15 s for each);
-messages on their way are sent; then the store is closed, and only then the hash threads. SIGHUP reads the flows
+messages on their way are sent; the record is signed; then the store is closed, and only then the hash threads. SIGHUP reads the flows
 anew (web/reload.py); during the drain it changes nothing.
 """
 
@@ -28,12 +28,16 @@ from ivrguard.core.flow import Flow
 from ivrguard.directory.bank import Access, Bank
 from ivrguard.directory.http import HttpDirectory, HttpPinJudge, HttpPins
 from ivrguard.directory.local import LocalDirectory, LocalPins
+from ivrguard.exports.files import Copy
+from ivrguard.exports.jsonl import entry_line
 from ivrguard.factors.pin import PinJudge
 from ivrguard.factors.sms_code import SmsCodeJudge
 from ivrguard.factors.totp import TotpJudge
 from ivrguard.flowfile import LoadedAll
 from ivrguard.guard import Flows, Guard, Mounted, World
-from ivrguard.keyring import Keyring
+from ivrguard.guard.archive import Follower, Render
+from ivrguard.guard.record import Signer
+from ivrguard.keyring import Keyring, PublicKeys
 from ivrguard.ports import (
     Directory,
     Judge,
@@ -50,6 +54,7 @@ from ivrguard.telephony.signature import SharedKey, Verifier
 from ivrguard.web.agents import Agents
 from ivrguard.web.bank import BankWatch
 from ivrguard.web.ops import Metrics, ops_app
+from ivrguard.web.recorder import Recorder, Recording
 from ivrguard.web.reload import Reloader
 from ivrguard.web.upstream import Upstream
 from ivrguard.web.voice import Voice
@@ -84,6 +89,9 @@ class Parts:
     `bank`: the way to the bank's own system, which knows the accounts, and judges and changes their PINs, instead of
     our own tables and hashes. `verifications`, `numbers`, `recordings`: see `World`; None: not set up.
 
+    `public_keys`: of signing keys that are gone, for checkpoints made with them. `recording`: how the record is kept;
+    `copy`: the file that it is copied to, a line for each entry as `copy_render` writes it.
+
     `reload`: reads the flows anew, when asked to; `watched`: the folder or file that is looked at, so that nobody
     need ask. Without `reload`, `flows` stay in force.
     """
@@ -103,6 +111,10 @@ class Parts:
     reload: Callable[[], LoadedAll] | None = None
     watched: Path | None = None
     hash_threads: int | None = None
+    public_keys: Mapping[str, bytes] = field(default_factory=dict)
+    recording: Recording = Recording()
+    copy: Path | None = None
+    copy_render: Render = entry_line
     host: str = "127.0.0.1"
     port: int = 0
     ops_host: str = "127.0.0.1"
@@ -171,6 +183,7 @@ class Server:
             recordings=parts.recordings,
             pins=pins,
             renewals=self.directory if self.bank is None else None,
+            refusal=lambda: self.recorder.refusal,
             mount=mounting,
         )
         self.guard = Guard(self.world)
@@ -180,6 +193,10 @@ class Server:
         self.reloader = None
         if parts.reload is not None:
             self.reloader = Reloader(parts.reload, mounting, self.world, self.metrics, watched=parts.watched)
+        public = PublicKeys({**parts.public_keys, **parts.keyring.public.keys})
+        signer = Signer(parts.store, parts.keyring, public, self.world.issuer)
+        follower = Follower(parts.store, public, Copy(parts.copy), parts.copy_render) if parts.copy else None
+        self.recorder = Recorder(signer, follower, parts.recording, self.metrics, parts.clock)
         self._runners: list[web.AppRunner] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
@@ -229,11 +246,13 @@ class Server:
             return f"store: no answer within {READY_DEADLINE_S:g} s"
         except Fault as fault:
             return f"{fault.reason}: {fault}"
+        if self.recorder.refusal is not None:
+            return f"record: {self.recorder.refusal}"
         return None if self.world.flows.in_force() else "no flow is loaded"
 
     def note(self) -> str | None:
         """What an operator should know, though callers are let through."""
-        notes = [self.reloader.note if self.reloader is not None else None]
+        notes = [self.reloader.note if self.reloader is not None else None, self.recorder.note]
         if self.bank is not None and (left_alone := self.bank.left_alone()):
             notes.append(f"the bank's system does not answer, and is left alone: {', '.join(left_alone)}")
         return "; ".join(filter(None, notes)) or None
@@ -242,12 +261,13 @@ class Server:
         """
         Listen on both ports.
 
-        Raises `ListenFault` when one cannot be had, or `StoreFault` when it cannot be recorded which flows are in
-        force; then everything is closed again.
+        Raises `ListenFault` when one cannot be had, `StoreFault` when it cannot be recorded which flows are in force, or
+        `RecordFault` when a copy of the record is required and cannot be written; then everything is closed again.
         """
         await self._upstream.open()
         ops = ops_app(self.metrics, self.ready, self.note)
         try:
+            await self.recorder.begin()
             if self.reloader is not None:
                 await self.reloader.begin()
             self.port = await self._listen(self.app(), self._parts.host, self._parts.port)
@@ -257,6 +277,7 @@ class Server:
             raise
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._sweep()))
+        self._tasks.append(loop.create_task(self.recorder.run()))
         if self.reloader is not None:
             self._tasks.append(loop.create_task(self.reloader.run()))
         if self.bank is not None:
@@ -305,6 +326,7 @@ class Server:
             await runner.cleanup()
         await self.guard.drain()
         await self._upstream.close()
+        await self.recorder.finish()
         if self.bank is not None:
             await self.bank.close()
         await self._parts.store.close()

@@ -63,6 +63,24 @@ class Metrics:
             "When the certificate that the guard shows to the bank's own system runs out; 0: there is none",
             registry=self.registry,
         )
+        self.record_entries = Gauge(
+            "ivrguard_record_entries", "The number of the last entry of the record", registry=self.registry
+        )
+        self.record_broken = Gauge(
+            "ivrguard_record_broken",
+            "1: the record is not as it was signed; `ivrguard audit verify` says where",
+            registry=self.registry,
+        )
+        self.record_uncopied = Gauge(
+            "ivrguard_record_uncopied",
+            "1: the copy of the record fails to be written",
+            registry=self.registry,
+        )
+        self.checkpoint_at = Gauge(
+            "ivrguard_record_checkpoint_timestamp_seconds",
+            "When this process last signed the record, in seconds since the epoch",
+            registry=self.registry,
+        )
         self.reloads = Counter(
             "ivrguard_flows_reloads",
             "Readings of the flows on disk, by what became of them",

@@ -9,6 +9,7 @@ from ivrguard.core.errors import (
     Fault,
     NotifyFault,
     OutOfSight,
+    RecordFault,
     StoreFault,
     UpstreamFault,
 )
@@ -16,6 +17,7 @@ from ivrguard.core.errors import (
 REASONS = {
     Fault: "fault",
     StoreFault: "store",
+    RecordFault: "record",
     UpstreamFault: "upstream",
     NotifyFault: "notify",
     DirectoryFault: "directory",

@@ -1,0 +1,1 @@
+"""The record as others read it: words and classes for each event, lines of JSON, files of them."""
