@@ -23,9 +23,17 @@ CLASS_NAMES: Mapping[int, str] = {
 }
 ACTIVITIES: Mapping[int, Mapping[int, str]] = {
     AUTHENTICATION: {1: "Logon", 2: "Logoff"},
-    ACCOUNT_CHANGE: {1: "Create", 2: "Enable", 3: "Password Change", 5: "Disable", 9: "Lock", 12: "Unlock"},
+    ACCOUNT_CHANGE: {
+        1: "Create",
+        2: "Enable",
+        3: "Password Change",
+        5: "Disable",
+        6: "Delete",
+        9: "Lock",
+        12: "Unlock",
+    },
     AUTHORIZE_SESSION: {1: "Assign Privileges"},
-    ENTITY_MANAGEMENT: {1: "Create", 3: "Update", 4: "Delete"},
+    ENTITY_MANAGEMENT: {1: "Create", 2: "Read", 3: "Update", 4: "Delete"},
     BASE_EVENT: {},
 }
 """The activities used here, by class, as OCSF numbers and names them."""
@@ -94,6 +102,7 @@ def _entity(words: str, level: Level, activity: int | str, entity: str) -> Meani
 
 
 MEANINGS: Mapping[str, Meaning] = {
+    "accounts_imported": _entity("Accounts of a file came into force", _WARN, "Import", "accounts"),
     "account_claimed": _authentication("A caller named an account", _INFO, "Claim", _NONE),
     "authn_attempt": _authentication("An answer was counted before it was judged", _INFO, "Attempt", _NONE),
     "authn_attempt_unjudged": _authentication(
@@ -126,12 +135,15 @@ MEANINGS: Mapping[str, Meaning] = {
     "excess_rate_limit_exceeded": _authentication("No more codes may be sent for now", _WARN, "Code", _FAIL),
     "flow_activated": _entity("A flow came into force", _WARN, 3, "flow"),
     "flow_withdrawn": _entity("A flow is in force no longer", _WARN, 4, "flow"),
+    "owner_not_notified": _account("The owner could not be written to", _WARN, "Notify", _FAIL),
     "owner_notified": _account("The owner was written to", _INFO, "Notify"),
     "record_pruned": _entity("Old entries of the record were archived and taken out", _WARN, 4, "record"),
+    "sensitive_read": _entity("Accounts were exported", _WARN, 2, "accounts"),
     "session_ended": _authentication("A call ended", _INFO, 2, _OK),
     "store_restored": _entity("The store was put back to an earlier state", _CRITICAL, 3, "store"),
     "user_archived": _account("An account was disabled", _WARN, 5),
     "user_created": _account("An account was added", _WARN, 1),
+    "user_deleted": _account("An account was erased", _WARN, 6),
     "user_updated": _account("An account was changed", _WARN, "Update"),
 }
 

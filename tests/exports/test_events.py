@@ -33,6 +33,8 @@ OWASP = {
     "user_created": Level.WARN,
     "user_updated": Level.WARN,
     "user_archived": Level.WARN,
+    "user_deleted": Level.WARN,
+    "sensitive_read": Level.WARN,
 }
 """The levels that the vocabulary gives, for the events of it that are used here."""
 

@@ -456,7 +456,7 @@ async def test_sighup_reads_the_flows_anew_and_harms_no_drain(parts, logged):
 
     assert readings == on_disk[1:3]
     assert server.world.flows.first().flow.version == "2"
-    events = [line["event"] for line in logged]
+    events = [line["event"] for line in logged if line["event"] != "checkpoint"]
     assert events == ["serving", "flow_activated", "flow_activated", "draining", "stopped"]
 
 
@@ -519,7 +519,7 @@ async def test_a_real_process_drains(tmp_path):
         rest = (await process.stderr.read()).decode()
         assert await process.wait() == 0
     events = [json.loads(each)["event"] for each in rest.splitlines()]
-    assert events == ["refused", "draining", "stopped"]
+    assert events == ["refused", "draining", "checkpoint", "stopped"]
 
 
 async def told(process: asyncio.subprocess.Process, event: str) -> dict[str, object]:
