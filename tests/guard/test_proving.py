@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import pyotp
 import pytest
 
+from ivrguard.core import lockout
 from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import Busy, DirectoryFault, NotifyFault, OutOfSight
 from ivrguard.core.flow import Catalogue, Flow, PinChange, Recording, Sends, Via
@@ -25,7 +26,7 @@ from ivrguard.phone.bank import Bank
 from ivrguard.phone.exchange import Line
 from ivrguard.phone.heard import Said
 from ivrguard.phone.rig import SMS_FROM, Clock, Rig, rig
-from ivrguard.ports import Account, Credential, Right, Verdict, Wrong
+from ivrguard.ports import Account, Change, Credential, Put, Right, Verdict, Wrong
 
 ACCOUNT = "123456789"
 OWNER = "+15551230001"
@@ -152,6 +153,25 @@ async def test_verify_is_asked_about_nothing_for_a_locked_or_unknown_account(cen
         await (line.dial() if keys is None else line.press(keys))
 
     assert service.checked[before:] == [None]
+    assert "did not match" in line.said
+
+
+async def test_a_code_sent_before_a_lock_is_not_shown_to_verify_after_it(centre):
+    """Strangers locked the account meanwhile: the request is made about nothing, though the code lives."""
+    service = Service()
+    centre.flow = with_code(centre.flow, via=Via.VERIFY)
+    centre.node("a", verifications=service)
+    line = await centre.verified()
+    await line.press("3")
+    key, now = books.ledger_key(f"{ACCOUNT}/sms_code/pool"), centre.clock()
+    full = lockout.Ledger()
+    for guess in range(centre.flow.locks.account.failures):
+        full, _ = lockout.reserve(centre.flow.locks.account, full, f"guess/{guess}", now)
+    await centre.store.amend([key], lambda _: Change(None, (Put(key, full),)))
+
+    await line.press("111111")
+
+    assert service.checked == [None]
     assert "did not match" in line.said
 
 
@@ -516,6 +536,21 @@ async def test_the_owner_is_told_of_a_right_first_factor_and_a_wrong_second(cent
     assert warned == [OWNER]
     assert await centre.events("owner_notified") == ["sms_warning"]
     assert await centre.events("owner_not_notified") == []
+
+
+async def test_an_owner_is_written_to_in_his_own_language(centre, keys):
+    """Whatever the caller has chosen to hear: he may be somebody else."""
+    centre.flow = spanish(centre.flow)
+    directory = LocalDirectory(centre.store.store, keys)
+    account = await directory.find(ACCOUNT)
+    await directory.replace(replace(account, language="es-MX"), now_ms=centre.clock(), by="test")
+    line = await centre.verified()
+    await line.press("3")
+
+    await line.press("000000")
+    await centre.node().drain()
+
+    assert centre.texts.sent[-1] == (OWNER, f"¡{centre.flow.prompts['sms_warning']}")
 
 
 @pytest.mark.parametrize("why", ["no_number", "not_set_up", "outage"])

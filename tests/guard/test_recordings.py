@@ -13,6 +13,8 @@ import pytest
 from ivrguard.core.errors import NotifyFault
 from ivrguard.core.flow import PinChange, Recording
 from ivrguard.core.rules import Demand
+from ivrguard.directory.local import LocalDirectory
+from ivrguard.factors.totp import TotpJudge
 from ivrguard.guard import recordings
 
 ACCOUNT = "123456789"
@@ -129,8 +131,12 @@ async def test_a_call_that_nobody_records_costs_one_request_a_question(centre, t
     assert tapes.asked == ["running"]
 
 
-async def test_they_are_listed_once_in_a_webhook(centre, taped):
-    """A code that cannot be sent leads to a second question in the same answer."""
+async def test_they_are_listed_once_in_a_webhook(centre, taped, keys):
+    """A code that cannot be sent leads to a second question, for an app, in the same answer."""
+    directory = LocalDirectory(centre.store.store, keys)
+    account, app = await directory.find(ACCOUNT), TotpJudge(keys).enrol("JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
+    both = replace(account, credentials=(*account.credentials, app))
+    await directory.replace(both, now_ms=centre.clock(), by="test")
     tapes = taped()
     line = await centre.verified()
     del tapes.asked[:]
@@ -138,6 +144,7 @@ async def test_they_are_listed_once_in_a_webhook(centre, taped):
 
     await line.press("3")
 
+    assert "authenticator app" in line.said
     assert tapes.asked.count("running") == 1
 
 

@@ -149,6 +149,7 @@ async def never_ends(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     for _ in range(1 + rest.ANSWER_BYTES_MAX // 4_096):
         await response.write(b" " * 4_096)
+    await response.write(b'{"sid": "SM1", "status": "queued"}')  # a good answer, if anybody read so far
     return response
 
 
