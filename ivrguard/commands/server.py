@@ -161,6 +161,12 @@ def server_of(configured: Settings, flows: tuple[Flow, ...], store: Store, twili
         fail(f"flows and settings do not go together: {error}")
 
 
+def warned(unfit: str | None) -> None:
+    """Say why the bank's system does not do: it may be back before the first call."""
+    if unfit is not None:
+        err.print(f"warning: {unfit}; until then callers are refused")
+
+
 @app.command(
     name="serve",
     epilog="Every setting: ivrguard settings, or docs/settings.md.\n\n"
@@ -184,8 +190,8 @@ def serve_(config: Config = CONFIG) -> None:
             for why in await twilio.unfit(flows):
                 err.print(f"warning: {why}")
             server = server_of(configured, flows, store, twilio)
-            if server.bank is not None and (why_not := await server.bank.unfit()) is not None:
-                err.print(f"warning: {why_not}; until then callers are refused")
+            if server.bank is not None:
+                warned(await server.bank.unfit())
             await serve(server)
         finally:
             await twilio.close()

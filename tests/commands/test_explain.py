@@ -9,6 +9,7 @@ import pytest
 from ivrguard import flowfile
 from ivrguard.commands.plain import conditions
 
+BANK = Path(__file__).parents[2] / "flows" / "bank.yaml"
 FLOW = """\
 flow: shop
 numbers: ["+18005550177", "+18005550178"]
@@ -139,6 +140,16 @@ def test_what_is_proved_counts_while_it_is_young(explained):
     assert "                asked: pin, then code; then your IVR gets the request" in old
     assert old[-1] == "pin, proved 6m ago: too old: it counts for 5m"
     assert not [line for line in explained("--path", "/hours", "--proved", "pin") if "proved" in line]
+
+
+def test_a_code_of_its_own_is_said_to_be_one(explained):
+    """The bank's wire rules want a code whose message said so: one that is given here was sent for something else."""
+    lines = explained("--path", "/wire/new", "--proved", "pin@1m", "--proved", "code@1m", flow=BANK)
+
+    assert lines[-2] == "pin, proved 1m ago: counts"
+    assert lines[-1].startswith(
+        "code, proved 1m ago: taken for a code sent for something else: only one sent for `wire`"
+    )
 
 
 def test_a_transfer_wants_a_proof_of_its_own(explained):
