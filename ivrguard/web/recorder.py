@@ -26,6 +26,9 @@ from ivrguard.guard.record import Signed, Signer, latest
 from ivrguard.web.ops import Metrics
 
 TICK_S = 1.0
+FINISH_S = 2.0
+"""How long a server that ends waits for its last checkpoint."""
+
 DAY_MS = 24 * 3600 * 1000
 ITSELF = "ivrguard"
 """Who archived, on record, when no person did."""
@@ -116,15 +119,19 @@ class Recorder:
             logger.error("record_fault", exc_info=error)
 
     async def finish(self) -> None:
-        """The last checkpoint, and the last of the copy: the server ends. Raises nothing."""
-        async with self._one_at_a_time:
-            try:
+        """The last checkpoint, and the last of the copy: the server ends, after `FINISH_S` in any case. Raises nothing."""
+        try:
+            async with asyncio.timeout(FINISH_S), self._one_at_a_time:
                 await self._copy()
                 await self._sign()
-            except Fault as fault:
-                logger.error("record_fault", reason=fault.reason, detail=str(fault))
-            if self._follower is not None:
-                self._follower.close()
+        except TimeoutError:  # a store that does not answer must not keep a server from ending
+            logger.error("record_fault", reason="slow", hint="the store did not answer: no last checkpoint")
+        except Fault as fault:
+            logger.error("record_fault", reason=fault.reason, detail=str(fault))
+        if self._ticking is not None:
+            self._ticking.cancel()
+        if self._follower is not None:
+            self._follower.close()
 
     # ── signed ───────────────────────────────────────────────────────────────────────────────────────────
 

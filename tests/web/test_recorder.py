@@ -1,5 +1,6 @@
 """The record while a server runs: signed in time, copied at once, archived when it is old; and what is refused."""
 
+import asyncio
 import json
 
 import aiohttp
@@ -18,6 +19,7 @@ from ivrguard.phone.heard import HungUp, Said
 from ivrguard.phone.rig import new_keyring
 from ivrguard.ports import Change
 from ivrguard.stores.memory import MemoryStore
+from ivrguard.web import recorder
 from ivrguard.web.ops import Metrics
 from ivrguard.web.recorder import DAY_MS, Recorder, Recording
 
@@ -72,6 +74,25 @@ def logged():
 
 def told(lines, event):
     return [line for line in lines if line["event"] == event]
+
+
+async def test_a_store_that_does_not_answer_keeps_no_server_from_ending(tmp_path, logged, monkeypatch):
+    """It gets a moment for the last checkpoint, and then the server ends without it, and says so."""
+
+    class Stuck(MemoryStore):
+        async def head(self):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(recorder, "FINISH_S", 0.01)
+    kept = Kept(tmp_path, store=Stuck())
+    running = asyncio.create_task(kept.recorder.run())
+    await asyncio.sleep(0)
+    running.cancel()
+
+    await kept.recorder.finish()
+
+    (line,) = told(logged, "record_fault")
+    assert line["reason"] == "slow"
 
 
 # ── signed ───────────────────────────────────────────────────────────────────────────────────────────────
