@@ -266,7 +266,7 @@ async def test_guessing_desks_are_stopped(centre):
 
 
 async def test_when_the_store_is_down_a_desk_may_try_again(start, agents_flow, logged):
-    """503, one line for the operator; the token is not spent. (The record says for itself that it was not signed.)"""
+    """503, one line for the operator; the token is not spent. The record says for itself that it was not signed."""
 
     class Flaky(MemoryStore):
         down = ""
