@@ -17,8 +17,11 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from ivrguard.core.errors import StoreFault
+from ivrguard.stores.sqlite import APPLICATION_ID, WHOSE
 
 MODE = 0o600
+LOGS = ("-wal", "-journal")
+"""Where SQLite keeps beside a file what is not in it yet; an empty one holds nothing."""
 
 
 def copy(path: Path, to: Path) -> int:
@@ -30,9 +33,8 @@ def copy(path: Path, to: Path) -> int:
     """
     if to.exists():
         raise StoreFault(f"{to}: is there already; name a new file")
-    part = to.with_name(f"{to.name}.part")
+    part = _begun(to)
     try:
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, MODE))
         with (
             closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as store,
             closing(sqlite3.connect(part)) as made,
@@ -53,10 +55,13 @@ def look_through(path: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as file:
             (found,) = file.execute("PRAGMA integrity_check(1)").fetchone()
+            (application, *_) = file.execute(WHOSE).fetchone()
     except sqlite3.Error as error:
         raise StoreFault(f"{path}: cannot be read as a store: {error}") from None
     if found != "ok":
         raise StoreFault(f"{path}: is damaged ({found}); take another copy")
+    if application != APPLICATION_ID:
+        raise StoreFault(f"{path}: is no store of ivrguard's; name a file that `ivrguard backup` made")
 
 
 def put_back(copied: Path, path: Path, aside: Path | None) -> None:
@@ -72,9 +77,15 @@ def put_back(copied: Path, path: Path, aside: Path | None) -> None:
         if aside.exists():
             raise StoreFault(f"{aside}: is there already; move it away first")
         _alone(path)
-    part = path.with_name(f"{path.name}.part")
+    for log in (path.with_name(f"{path.name}{end}") for end in LOGS):
+        if (
+            log.exists() and log.stat().st_size
+        ):  # SQLite would play it into the copy (https://www.sqlite.org/howtocorrupt.html, 1.4)
+            raise StoreFault(
+                f"{log}: is left of a store that is gone, and would spoil this one; move it away first"
+            )
+    part = _begun(path)
     try:
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, MODE))
         shutil.copyfile(copied, part)
         if aside is not None and path.exists():
             path.rename(aside)
@@ -83,6 +94,16 @@ def put_back(copied: Path, path: Path, aside: Path | None) -> None:
         raise StoreFault(f"{path}: cannot be put back: {error}") from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def _begun(place: Path) -> Path:
+    """A new, empty, private file beside `place`. One that is there already is somebody else's, and stays."""
+    part = place.with_name(f"{place.name}.part")
+    try:
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, MODE))
+    except OSError as error:
+        raise StoreFault(f"{part}: cannot be made: {error.strerror}") from None
+    return part
 
 
 def _alone(path: Path) -> None:

@@ -148,8 +148,47 @@ def test_a_damaged_copy_is_not_put_back(path, tmp_path, damage):
 
 def test_a_place_that_cannot_be_written_is_a_fault(path, tmp_path):
     backup.copy(path, tmp_path / "copy.db")
-    with pytest.raises(StoreFault, match="cannot be put back"):
+    with pytest.raises(StoreFault, match="cannot be made"):
         backup.put_back(tmp_path / "copy.db", tmp_path / "no" / "folder.db", None)
+
+
+def test_a_disk_that_is_full_leaves_no_half(path, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    backup.copy(path, tmp_path / "copy.db")
+    monkeypatch.setattr(backup.shutil, "copyfile", full)
+    with pytest.raises(StoreFault, match="cannot be put back"):
+        backup.put_back(tmp_path / "copy.db", path, tmp_path / "aside.db")
+    assert path.exists()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_what_somebody_else_is_making_stays(path, tmp_path):
+    """Two copies to one name: the second is refused, and does not take the first one's half away."""
+    (tmp_path / "copy.db.part").write_text("half")
+    with pytest.raises(StoreFault, match="cannot be made"):
+        backup.copy(path, tmp_path / "copy.db")
+    assert (tmp_path / "copy.db.part").read_text() == "half"
+
+
+def test_a_file_of_another_program_is_not_put_back(path, tmp_path):
+    """It is told before the store is moved."""
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other, other:
+        other.execute("CREATE TABLE songs (name TEXT)")
+    with pytest.raises(StoreFault, match="no store of ivrguard's"):
+        backup.put_back(tmp_path / "other.db", path, tmp_path / "aside.db")
+    assert path.exists()
+
+
+def test_a_log_that_is_left_of_a_lost_store_is_told(path, tmp_path):
+    """SQLite would play it into the copy."""
+    backup.copy(path, tmp_path / "copy.db")
+    path.unlink()
+    (tmp_path / "ivrguard.db-wal").write_bytes(b"what the lost one had not folded in")
+    with pytest.raises(StoreFault, match="move it away first"):
+        backup.put_back(tmp_path / "copy.db", path, None)
+    assert not path.exists()
 
 
 def test_a_folder_that_cannot_be_synced_is_no_fault(path, tmp_path, monkeypatch):
