@@ -14,6 +14,8 @@ Where is …?
 | what a flow may say, and its faults | core/flow.py, core/check.py, `check` |
 | the most guesses that a rule allows | core/budget.py, `most` |
 | what standards ask of a flow | core/profiles.py |
+| what looks like an attack, and when it is enough | core/sense.py, core/alerts.py |
+| what callers need while an alert stands | core/raising.py |
 | who calls (numbers, SIP, withheld), attestation | core/caller.py |
 | the record and its chain | core/audit.py |
 | what we need from the world | ports.py |

@@ -53,7 +53,9 @@ from ivrguard.core.overlap import (
     is_unconditional,
     shared_path,
 )
+from ivrguard.core.raising import comparable, raised
 from ivrguard.core.rules import Demand, Rule, Target, glob
+from ivrguard.core.sense import Attack
 
 ANSWER_S: Mapping[Kind, int] = {Kind.PIN: 15, Kind.SMS_CODE: 45, Kind.TOTP: 25}
 """
@@ -120,6 +122,7 @@ def check(flow: Flow) -> tuple[Finding, ...]:
         *_check_pin_change(flow),
         *_check_locks(flow),
         *_check_ceiling(flow),
+        *_check_sense(flow),
         *_check_prompts(flow),
     )
 
@@ -252,7 +255,7 @@ def _check_levels(flow: Flow) -> Iterator[Finding]:
             )
     named = {level for demand, _ in demands(flow) for level in (demand.require, demand.reverify)}
     for name in flow.levels:
-        if name not in named:
+        if name not in {*named, flow.sense.raise_to}:
             yield Finding(
                 ("levels", name), "no rule uses this level; name it in one, or take it out", error=False
             )
@@ -540,6 +543,29 @@ def _check_ceiling(flow: Flow) -> Iterator[Finding]:
     """A lock of no time has been reported, and would leave nothing to be worked out."""
     if min(flow.locks.account.lock_s, default=0) > 0:
         yield from over_ceiling(flow)
+
+
+def _check_sense(flow: Flow) -> Iterator[Finding]:
+    level, place = flow.sense.raise_to, ("sense", "raise")
+    if level is None:
+        return
+    if level not in flow.levels:
+        yield Finding(place, f"there is no level '{level}'{did_you_mean(level, flow.levels)}")
+        return
+    if not any(map(flow.sense.of, Attack)):
+        yield Finding(place, "everything that could raise it is off; switch one on, or take this out")
+    lifted = raised(flow)
+    for (demand, where), (more, _) in zip(demands(flow), demands(lifted), strict=True):
+        if demand.require in flow.levels and not comparable(flow, demand.require):
+            yield Finding(
+                place,
+                f"'{level}' is neither more nor less than '{demand.require}' ({where[0]}): nobody could say which "
+                "one callers need meanwhile; name a level that holds all of it",
+            )
+        elif more != demand and more.within_s is not None:
+            yield from _check_within(more.within_s, _waits_s(lifted, more), place)
+    if lifted == flow and all(comparable(flow, each.require) for each, _ in demands(flow)):
+        yield Finding(place, "callers need as much everywhere already; take this out", error=False)
 
 
 def _check_prompts(flow: Flow) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from ivrguard.core.assurance import Expression, Kind
 from ivrguard.core.lockout import Rule as Lockout
 from ivrguard.core.lookup import Lookup
 from ivrguard.core.rules import Demand, Rule, Target
+from ivrguard.core.sense import Sense
 
 Place = tuple[str | int, ...]
 
@@ -172,6 +173,7 @@ class Flow:
     ceiling: float | None = None
     pin_change: PinChange | None = None
     recording: Recording = Recording.IGNORE
+    sense: Sense = Sense()
     files: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def kinds(self) -> Mapping[str, Kind]:

@@ -20,6 +20,7 @@ from ivrguard.core.flow import (
 )
 from ivrguard.core.lockout import Rule as Lockout
 from ivrguard.core.rules import ANYONE, Demand, Hours, Rule, Target
+from ivrguard.core.sense import Sense
 
 WORK = Hours(frozenset(range(5)), 8 * 60, 18 * 60)
 ANY_TRANSFER = Rule(Demand("two", reverify="one"), transfer=Target("*", "*"))
@@ -674,6 +675,59 @@ def test_every_prompt_is_there():
     flow = replace(GOOD, prompts={key: "words" for key in WORDS if key != "again"})
 
     assert faults(flow) == [(("language",), "prompts/en-US.yaml has no 'again'; add it")]
+
+
+# ── attacks ──────────────────────────────────────────────────────────────────────────────────────────────
+
+RAISE = ("sense", "raise")
+
+
+def test_a_level_that_only_an_alert_asks_for_is_used():
+    """`strict` stands in no rule. What it raises is as good as before."""
+    levels = {**GOOD.levels, "strict": AllOf(("pin", "code", "app"))}
+    assert faults(replace(GOOD, levels=levels, sense=Sense(raise_to="strict"))) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"sense": Sense(raise_to="tow")}, "there is no level 'tow'; did you mean 'two'?"),
+        ({"sense": Sense(None, None, None, None, None, "two")}, "everything that could raise it is off"),
+        ({"sense": Sense(raise_to="one"), "default": Demand("two")}, "? callers need as much everywhere"),
+        (
+            {
+                "sense": Sense(raise_to="two"),
+                "levels": {**GOOD.levels, "app_only": AnyOf(("app",))},
+                "default": Demand("app_only"),
+            },
+            "'two' is neither more nor less than 'app_only' (default): nobody could say which",
+        ),
+        (
+            {"sense": Sense(raise_to="two"), "default": Demand("one", within_s=30)},
+            "? one way through the questions of this level takes 50s",
+        ),
+    ],
+)
+def test_what_an_alert_raises_must_be_more(changed, expected):
+    """Never less than the rules ask, in no part of it; and what is asked for must be there to be reached in time."""
+    rules = GOOD.rules if "default" not in changed or changed["default"].require == "one" else GOOD.rules[:1]
+    if changed["sense"].raise_to == "one":
+        rules = (Rule(ANYONE, path="/hours"), Rule(Demand("one"), path="/one"))
+    place, words = only_of(replace(GOOD, rules=rules, **changed), RAISE)
+    assert place == RAISE
+    assert words.startswith(expected)
+
+
+def only_of(flow, place):
+    """The one finding at this place."""
+    (found,) = [one for one in faults(flow) if one[0] == place]
+    return found
+
+
+def test_levels_that_cannot_be_looked_at_are_not_compared():
+    """What dangles has been reported."""
+    flow = replace(GOOD, levels={**GOOD.levels, "odd": AnyOf(("nobody",))}, sense=Sense(raise_to="two"))
+    assert [place for place, _ in faults(flow) if place == RAISE] == []
 
 
 def test_every_language_says_which_number_is_asked_for():
