@@ -160,6 +160,7 @@ FIELDS: Mapping[str, Form] = {
     "call": _CALL,
     "parent": _CALL,
     "request": _shape("req_[0-9a-f]{16}"),
+    "traceparent": _shape("00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]"),
     "account": _shape("[a-z]{3}_[a-z2-7]{16}"),
     "caller": _phone,
     "dialled": _phone,

@@ -310,6 +310,7 @@ def test_the_floors_hold():
         ),
         ("guard/planted.py", "import aiohttp\n", "The guard knows no library BROKEN"),
         ("web/planted.py", "import argon2\n", "One door: argon2 (factors) BROKEN"),
+        ("guard/planted.py", "import opentelemetry\n", "One door: OpenTelemetry (web.otlp) BROKEN"),
         ("factors/planted.py", "from ivrguard.factors import pin\n", "Factors do not know each other BROKEN"),
     ],
 )

@@ -38,6 +38,7 @@ from ivrguard.stores import sqlite
 from ivrguard.telephony.signature import SharedKey
 from ivrguard.web.app import Parts, Server, serve, wall_clock_ms
 from ivrguard.web.recorder import DAY_MS, Recording
+from ivrguard.web.watched import Tracer
 
 SETTINGS_HEAD = """# Settings
 
@@ -127,8 +128,29 @@ def recording_of(configured: Settings) -> Recording:
     )
 
 
+def tracer_of(configured: Settings) -> Tracer | None:
+    """Where traces go, if they are to go anywhere."""
+    if not configured.traces_endpoint:
+        return None
+    try:
+        from ivrguard.web.otlp import OtlpTracer  # noqa: PLC0415 -- an extra: who does not trace need not have it
+    except ImportError as error:
+        fail(
+            f"traces: {settings.variable('traces_endpoint')} is set, and OpenTelemetry is not installed "
+            f"({error.name} is missing): pip install 'ivrguard[traces]', or take the variable out"
+        )
+    return OtlpTracer(
+        configured.traces_endpoint,
+        service=configured.traces_service,
+        node=secrets.token_hex(8),
+        headers=configured.traces_headers,
+        ratio=configured.traces_ratio,
+    )
+
+
 def server_of(configured: Settings, flows: tuple[Flow, ...], store: Store, twilio: Twilio) -> Server:
     """The server that settings and flows make together."""
+    tracer = tracer_of(configured)
     try:
         return Server(
             Parts(
@@ -151,6 +173,8 @@ def server_of(configured: Settings, flows: tuple[Flow, ...], store: Store, twili
                 recording=recording_of(configured),
                 copy=configured.audit_copy,
                 copy_render=RENDERS[configured.audit_copy_format],
+                tracer=tracer,
+                traces_to_ivr=configured.traces_to_ivr,
                 host=configured.host,
                 port=configured.port,
                 ops_host=configured.ops_host,

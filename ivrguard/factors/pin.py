@@ -91,7 +91,9 @@ class PinJudge:
         )
         # Chance that nobody needs to repeat or know: 32 bytes, of which no HMAC of digits is one.
         self._decoy = self._hasher.hash(os.urandom(32))
-        self._places = threading.Semaphore(threads * (1 + queue_per_thread))
+        self.places = threads * (1 + queue_per_thread)
+        """How many may be judged, hashed or waiting at once."""
+        self._places = threading.Semaphore(self.places)
         self._pool = ThreadPoolExecutor(threads, "pin", initializer=_lower_priority)
 
     async def judge(

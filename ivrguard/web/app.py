@@ -4,7 +4,7 @@ The server: everything put together, started, and drained.
 The one place that owns a clock and chance; the rest of the house takes them as arguments.
 
 Order at the end (SIGTERM): no new connections; webhooks under way are finished (Twilio waits 15 s for each);
-messages on their way are sent; the record is signed; then the store is closed, and only then the hash threads. SIGHUP reads the flows
+messages on their way are sent; the record is signed; then the store is closed, and only then the hash threads; last, spans that wait are sent. SIGHUP reads the flows
 anew (web/reload.py); during the drain it changes nothing.
 """
 
@@ -58,6 +58,7 @@ from ivrguard.web.recorder import Recorder, Recording
 from ivrguard.web.reload import Reloader
 from ivrguard.web.upstream import Upstream
 from ivrguard.web.voice import Voice
+from ivrguard.web.watched import TracedGuard, Tracer, WatchedStore, watched
 
 BODY_BYTES_MAX = 64 * 1024
 DRAIN_S = 15.0
@@ -94,6 +95,8 @@ class Parts:
 
     `reload`: reads the flows anew, when asked to; `watched`: the folder or file that is looked at, so that nobody
     need ask. Without `reload`, `flows` stay in force.
+
+    `tracer`: where spans go; None: nothing is traced. `traces_to_ivr`: whether the IVR gets a `traceparent`.
     """
 
     public_url: str
@@ -115,6 +118,8 @@ class Parts:
     recording: Recording = Recording()
     copy: Path | None = None
     copy_render: Render = entry_line
+    tracer: Tracer | None = None
+    traces_to_ivr: bool = False
     host: str = "127.0.0.1"
     port: int = 0
     ops_host: str = "127.0.0.1"
@@ -147,10 +152,11 @@ class Server:
                 "no account has an auth token: give `upstream_token`, which your IVR checks with"
             )
         self.metrics = Metrics()
+        store = WatchedStore(parts.store, self.metrics, parts.tracer)
         self.pins = PinJudge(parts.keyring.peppers, threads=parts.hash_threads)
         codes = SmsCodeJudge(parts.keyring)
         self._upstream = Upstream(self._token_for)
-        self.directory = LocalDirectory(parts.store, parts.keyring)
+        self.directory = LocalDirectory(store, parts.keyring)
         mounting = partial(mount, parts=parts)
         self.bank: Bank | None = None
         directory: Directory = self.directory
@@ -161,8 +167,8 @@ class Server:
             self.bank = Bank(parts.bank, clock=parts.clock, chance=parts.chance, watch=watch)
             directory = HttpDirectory(self.bank, self.directory)
             pin_judge, pins = HttpPinJudge(self.bank), HttpPins(self.bank)
-        self.world = World(
-            store=parts.store,
+        world = World(
+            store=store,
             directory=directory,
             judges={
                 Kind.PIN: pin_judge,
@@ -186,7 +192,9 @@ class Server:
             refusal=lambda: self.recorder.refusal,
             mount=mounting,
         )
-        self.guard = Guard(self.world)
+        self.world = watched(world, self.metrics, parts.tracer, told=parts.traces_to_ivr)
+        self.metrics.hash_places.set(self.pins.places if self.bank is None else 0)
+        self.guard = Guard(self.world) if parts.tracer is None else TracedGuard(self.world, parts.tracer)
         self.metrics.flows_read(
             ((flow.name, flow.version) for flow in parts.flows), success=True, at_ms=parts.clock()
         )
@@ -194,8 +202,8 @@ class Server:
         if parts.reload is not None:
             self.reloader = Reloader(parts.reload, mounting, self.world, self.metrics, watched=parts.watched)
         public = PublicKeys({**parts.public_keys, **parts.keyring.public.keys})
-        signer = Signer(parts.store, parts.keyring, public, self.world.issuer)
-        follower = Follower(parts.store, public, Copy(parts.copy), parts.copy_render) if parts.copy else None
+        signer = Signer(store, parts.keyring, public, self.world.issuer)
+        follower = Follower(store, public, Copy(parts.copy), parts.copy_render) if parts.copy else None
         self.recorder = Recorder(signer, follower, parts.recording, self.metrics, parts.clock)
         self._runners: list[web.AppRunner] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -331,6 +339,8 @@ class Server:
             await self.bank.close()
         await self._parts.store.close()
         await self.pins.close()
+        if self._parts.tracer is not None:
+            await self._parts.tracer.close()
         logger.info("stopped")
 
 

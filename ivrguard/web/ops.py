@@ -9,8 +9,25 @@ Flows on disk that cannot be loaded do not make it unready, because those before
 from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+STORE_BUCKETS_S = (
+    0.00001,
+    0.00005,
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    1,
+    5,
+)
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
 
 
@@ -35,7 +52,11 @@ class Metrics:
             "ivrguard_redemptions", "Tokens presented by agents' desks", ["outcome"], registry=self.registry
         )
         self.seconds = Histogram(
-            "ivrguard_webhook_seconds", "Time to answer a webhook", buckets=BUCKETS_S, registry=self.registry
+            "ivrguard_webhook_seconds",
+            "Time to answer a webhook, by the kind of its path",
+            ["kind"],
+            buckets=BUCKETS_S,
+            registry=self.registry,
         )
         self.flying = Gauge("ivrguard_webhooks_in_flight", "Webhooks being answered", registry=self.registry)
         self.swept = Counter("ivrguard_swept", "Expired values deleted", registry=self.registry)
@@ -61,6 +82,13 @@ class Metrics:
         self.directory_certificate_ends = Gauge(
             "ivrguard_directory_certificate_expiry_timestamp_seconds",
             "When the certificate that the guard shows to the bank's own system runs out; 0: there is none",
+            registry=self.registry,
+        )
+        self._ports()
+        self.record_events = Counter(
+            "ivrguard_record_events",
+            "Entries of the record that this process kept, by what they say: decisions, locks, transfers",
+            ["event"],
             registry=self.registry,
         )
         self.record_entries = Gauge(
@@ -100,6 +128,73 @@ class Metrics:
         self._flows = Gauge(
             "ivrguard_flow_info", "1 for each flow in force", ["flow", "version"], registry=self.registry
         )
+        ProcessCollector(registry=self.registry)
+
+    def _ports(self) -> None:
+        """What web/watched.py counts: the store, the judges, and everybody elsewhere."""
+        self.store_seconds = self._histogram(
+            "ivrguard_store_seconds", "Time that the store took", "operation", buckets=STORE_BUCKETS_S
+        )
+        self.store_operations = self._outcomes(
+            "ivrguard_store_operations", "Reads, amendments and lists, by what became of them", "operation"
+        )
+        self.store_amending = Gauge(
+            "ivrguard_store_amendments_in_flight",
+            "Amendments that wait for the store or are being written",
+            registry=self.registry,
+        )
+        self.judgement_seconds = self._histogram(
+            "ivrguard_judgement_seconds", "Time to judge an answer, its wait for a thread included", "factor"
+        )
+        self.judgements = self._outcomes(
+            "ivrguard_judgements",
+            "Answers judged; busy: no hash thread was free, and nobody judged",
+            "factor",
+        )
+        self.hashing = Gauge(
+            "ivrguard_hashes_in_flight",
+            "PINs that are being judged or wait for a thread",
+            registry=self.registry,
+        )
+        self.hash_places = Gauge(
+            "ivrguard_hashes_limit",
+            "How many PINs may be judged or wait; the next one is busy. 0: the bank's own system judges",
+            registry=self.registry,
+        )
+        self.account_seconds = self._histogram(
+            "ivrguard_account_seconds", "Time to find an account, or to change a PIN", "operation"
+        )
+        self.account_operations = self._outcomes(
+            "ivrguard_account_operations", "Accounts looked for, and PINs changed", "operation"
+        )
+        self.upstream_seconds = Histogram(
+            "ivrguard_upstream_seconds",
+            "Time that the IVR took for one answer",
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
+        self.upstream_requests = Counter(
+            "ivrguard_upstream_requests",
+            "Requests to the IVR, by the class of its answer; upstream: there was none that could be used",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.twilio_seconds = self._histogram(
+            "ivrguard_twilio_seconds", "Time that Twilio took for a request of ours", "request"
+        )
+        self.twilio_requests = self._outcomes(
+            "ivrguard_twilio_requests",
+            "Messages sent, codes of Verify, lookups and recordings; notify: it was not taken",
+            "request",
+        )
+
+    def _histogram(
+        self, name: str, about: str, label: str, *, buckets: tuple[float, ...] = BUCKETS_S
+    ) -> Histogram:
+        return Histogram(name, about, [label], buckets=buckets, registry=self.registry)
+
+    def _outcomes(self, name: str, about: str, label: str) -> Counter:
+        return Counter(name, about, [label, "outcome"], registry=self.registry)
 
     def flows_read(self, in_force: Iterable[tuple[str, str]], *, success: bool, at_ms: int) -> None:
         """Show which flows are in force, by name and version, and whether they are what the reading at `at_ms` found."""

@@ -46,6 +46,7 @@ KEPT_HERE = frozenset(
     {
         "accept-encoding",
         "authorization",
+        "baggage",
         "connection",
         "content-length",
         "content-type",
@@ -58,6 +59,8 @@ KEPT_HERE = frozenset(
         "proxy-authorization",
         "proxy-connection",
         "te",
+        "traceparent",
+        "tracestate",
         "trailer",
         "transfer-encoding",
         "upgrade",
@@ -67,7 +70,7 @@ KEPT_HERE = frozenset(
         "x-twilio-webhooks-signature-settings",
     }
 )
-"""Headers that do not go on: hop-by-hop, about our own door, or to be made anew."""
+"""Headers that do not go on: hop-by-hop, about our own door or somebody's trace, or to be made anew."""
 
 KEPT_HERE_PREFIXES = ("x-forwarded-", "x-ivrguard-")
 

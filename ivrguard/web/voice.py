@@ -112,10 +112,12 @@ class Voice:
     def _handler(
         self, handle: Callable[[Signed], Awaitable[web.StreamResponse]]
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        seconds = self._metrics.seconds.labels(handle.__name__.removeprefix("_"))
+
         async def handler(request: web.Request) -> web.StreamResponse:
             if handle == self._mirrored and links.kind_of(request.raw_path) is links.Kind.M:
                 return await self._media(request)
-            with self._metrics.seconds.time():
+            with seconds.time():
                 return await self._answered(request, handle)
 
         return handler

@@ -290,3 +290,32 @@ def test_messages_need_a_sender_and_verify_a_service(keys):
 
     assert (bare.messenger, bare.verify) == (None, None)
     assert None not in (full.messenger, full.verify, full.lookup, full.recordings)
+
+
+# ── traces ───────────────────────────────────────────────────────────────────────────────────────────────
+
+TRACED = {
+    "IVRGUARD_PUBLIC_URL": PUBLIC_URL,
+    "IVRGUARD_TWILIO_TOKENS": f"{ACCOUNT_SID}={AUTH_TOKEN}",
+    "IVRGUARD_FLOWS": str(FLOW),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+}
+
+
+async def test_traces_are_made_only_if_they_are_to_go_somewhere(keys):
+    there = settings.load({**keys, **TRACED}, None)
+    nowhere = settings.load({**keys, **TRACED, "OTEL_EXPORTER_OTLP_ENDPOINT": ""}, None)
+    assert server.tracer_of(nowhere) is None
+    tracer = server.tracer_of(there)
+    assert type(tracer).__name__ == "OtlpTracer"
+    await tracer.close()
+
+
+def test_serve_says_how_to_get_what_traces_need(store, asked, monkeypatch):
+    """At its start, and not at the first call. Who does not trace needs none of it: nothing else asked for it before."""
+    monkeypatch.delitem(sys.modules, "ivrguard.web.otlp", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
+    result = asked({**store.env, **TRACED}, "serve")
+    assert (result.code, result.out) == (1, "")
+    assert "traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not installed" in result.err
+    assert "pip install 'ivrguard[traces]'" in " ".join(result.err.split())

@@ -612,7 +612,12 @@ async def test_nobody_learns_a_secret(opened, logged):
     seen += [repr(one) for one in (server, server.world, server._parts, server.bank, centre.access)]
     seen += [
         repr(one)
-        for one in (server.bank._access, server.world.directory, server.world.pins, centre.system.asked)
+        for one in (
+            server.bank._access,
+            server.world.directory.behind,
+            server.world.pins.behind,
+            centre.system.asked,
+        )
     ]
     for page in ("metrics", "readyz"):
         async with house.rig.session.get(f"{house.rig.ops_url}/{page}") as answer:

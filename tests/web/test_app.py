@@ -118,13 +118,14 @@ def test_other_parts_take_the_place_of_ours(parts):
     """What is handed in is used; what is not is not set up."""
     names = ("verifications", "numbers", "recordings")
     ours = Server(parts)
-    assert (ours.world.directory, ours.world.judges[Kind.PIN]) == (ours.directory, ours.pins)
-    assert isinstance(ours.world.pins, LocalPins)
+    judge = ours.world.judges[Kind.PIN]
+    assert (ours.world.directory.behind, judge.behind) == (ours.directory, ours.pins)
+    assert isinstance(ours.world.pins.behind, LocalPins)
     assert [getattr(ours.world, name) for name in names] == [None] * 3
 
     given = {name: object() for name in names}
     theirs = Server(replace(parts, **given))
-    assert [getattr(theirs.world, name) for name in names] == [given[name] for name in names]
+    assert [getattr(theirs.world, name).behind for name in names] == [given[name] for name in names]
 
 
 async def test_the_banks_own_system_takes_the_place_of_our_tables(parts):
@@ -132,10 +133,10 @@ async def test_the_banks_own_system_takes_the_place_of_our_tables(parts):
     access = Access("http://127.0.0.1:1", SigningKey("k1", bytes(32)))
     server = Server(replace(parts, bank=access))
     world = server.world
-    kinds = (type(world.directory), type(world.judges[Kind.PIN]), type(world.pins))
-    assert kinds == (HttpDirectory, HttpPinJudge, HttpPins)
+    behind = [one.behind for one in (world.directory, world.judges[Kind.PIN], world.pins)]
+    assert [type(one) for one in behind] == [HttpDirectory, HttpPinJudge, HttpPins]
     assert (type(server.directory), type(server.pins)) == (LocalDirectory, PinJudge)
-    assert world.directory._own is server.directory
+    assert world.directory.behind._own is server.directory
     await server.stop()
 
 

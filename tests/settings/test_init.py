@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from ivrguard.settings import (
     DIRECTORY_TLS,
-    FILE_BYTES_MAX,
     KEYS,
     SERVE,
     Settings,
@@ -18,8 +17,9 @@ from ivrguard.settings import (
     table,
     variable,
 )
+from ivrguard.settings.flat import FILE_BYTES_MAX
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 ACCOUNT, SUBACCOUNT = "AC" + "a1" * 16, "AC" + "b2" * 16
 TOKEN, NEXT, OTHER = "first0token0" * 2, "next0token00" * 2, "other0token0" * 2
@@ -102,6 +102,11 @@ def test_what_is_not_set_has_its_default():
         "audit_keep_days": None,
         "audit_archive": None,
         "public_keys": {},
+        "traces_endpoint": "",
+        "traces_headers": {},
+        "traces_service": "ivrguard",
+        "traces_ratio": 1.0,
+        "traces_to_ivr": False,
         "twilio_tokens": {ACCOUNT: (TOKEN, NEXT), SUBACCOUNT: (OTHER,)},
         "twilio_shared_keys": (),
         "upstream_token": None,
@@ -148,9 +153,17 @@ def test_every_setting_has_its_effect():
             "IVRGUARD_AUDIT_KEEP_DAYS": "365",
             "IVRGUARD_AUDIT_ARCHIVE": "/archive",
             "IVRGUARD_PUBLIC_KEYS": f"s0={KEY['k1']}",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.bank.example:4318/",
+            "OTEL_EXPORTER_OTLP_HEADERS": "api-key=the%20key",
+            "OTEL_SERVICE_NAME": "guard-eu",
+            "IVRGUARD_TRACES_RATIO": "0.05",
+            "IVRGUARD_TRACES_TO_IVR": "true",
         },
         None,
     )
+    assert found.traces_endpoint == "http://collector.bank.example:4318"
+    assert (found.traces_headers, found.traces_service) == ({"api-key": "the key"}, "guard-eu")
+    assert (found.traces_ratio, found.traces_to_ivr) == (0.05, True)
     assert (found.audit_checkpoint_minutes, found.audit_checkpoint_entries) == (5, 100)
     assert (found.audit_copy, found.audit_copy_format) == (Path("/dev/stderr"), "ocsf")
     assert (found.audit_required, found.audit_keep_days) == (True, 365)
@@ -502,6 +515,7 @@ def test_any_file_is_settings_or_faults(tmp_path_factory, data):
 def test_secrets_are_what_is_marked_as_such():
     """A new secret must be declared as one."""
     assert set(SECRETS) == {
+        "traces_headers",
         *("twilio_tokens", "twilio_shared_keys", "upstream_token"),
         *("sealing_keys", "peppers", "naming_keys", "signing_keys", "directory_secret"),
     }
@@ -591,6 +605,28 @@ def test_certificates_without_tls_would_not_be_used():
 def test_the_shared_key_is_no_other_key():
     """The bank knows it, and must know none of the others."""
     assert "IVRGUARD_DIRECTORY_SECRET: two of the keys are the same" in only(bank(SECRET=f"d1={KEY['n1']}"))
+
+
+def test_traces_are_set_by_the_names_that_others_use(tmp_path):
+    """OpenTelemetry's own variables, where it has one; the headers may be in a file. Other variables of it are its own."""
+    path = tmp_path / "headers"
+    path.write_text("api-key=k\n")
+    there = {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://traces.example/otlp", "OTEL_BSP_MAX_QUEUE_SIZE": "1"}
+    found = load(GOOD | there | {"OTEL_EXPORTER_OTLP_HEADERS_FILE": str(path)}, None)
+    assert (found.traces_endpoint, found.traces_headers) == ("https://traces.example/otlp", {"api-key": "k"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317", "this is no absolute URL"),
+        ("IVRGUARD_TRACES_RATIO", "1.5", "less than or equal to 1"),
+        ("IVRGUARD_TRACES_RATIO", "0.5", "OTEL_EXPORTER_OTLP_ENDPOINT is not set, so nothing is traced"),
+        ("IVRGUARD_TRACES_TO_IVR", "true", "OTEL_EXPORTER_OTLP_ENDPOINT is not set, so nothing is traced"),
+    ],
+)
+def test_traces_that_nobody_would_get_are_a_fault(name, text, said):
+    assert said in only(GOOD | {name: text})
 
 
 # ── the table ────────────────────────────────────────────────────────────────────────────────────────────

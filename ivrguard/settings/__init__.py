@@ -12,32 +12,25 @@ Settings of a process: the environment, and a flat file `config/ivrguard.yaml` f
 `Settings` is the only place where a setting is declared; `table` and the reading are made from it.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ivrguard.core.errors import Fault
+from ivrguard.settings import written
+from ivrguard.settings.flat import NotFlatError, read, words
 
 DEFAULT_PATH = Path("config/ivrguard.yaml")
-FILE_BYTES_MAX = 64 * 1024
-KEY_BYTES = 32
 KEEP_DAYS_MIN = 90
 """Three months of the record at hand (PCI DSS 4.0.1, 10.5.1)."""
-TOKEN_CHARS_MIN = 16
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_SEPARATORS = re.compile(r"[;,\s]+")
-_KEY_ID = re.compile("[A-Za-z0-9_-]{1,32}")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class SettingsFault(Fault):
@@ -60,6 +53,18 @@ def _url(text: str) -> str:
 
 def _base(text: str) -> str:
     """A URL that paths are put behind, without a slash at the end."""
+    found, parts = _absolute(text)
+    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+        raise ValueError("https is needed, except on this machine itself")
+    return found
+
+
+def _collector(text: str) -> str:
+    """The same, but http will do: what is sent there holds no secret, and collectors stand near by."""
+    return _absolute(text)[0]
+
+
+def _absolute(text: str) -> tuple[str, SplitResult]:
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
@@ -67,9 +72,7 @@ def _base(text: str) -> str:
         host, parts = None, urlsplit("")
     if parts.scheme not in {"http", "https"} or not host or re.search(r"[\s@?#\\]", text):
         raise ValueError("this is no absolute URL without user, query and fragment")
-    if parts.scheme != "https" and host not in _LOOPBACK:
-        raise ValueError("https is needed, except on this machine itself")
-    return text.removesuffix("/")
+    return text.removesuffix("/"), parts
 
 
 def _store(text: str) -> str:
@@ -84,76 +87,6 @@ def _sender(text: str) -> str:
     return text
 
 
-def _tokens(text: str) -> dict[str, tuple[str, ...]]:
-    """`AC…=token,next;AC…=token`: auth tokens in force by AccountSid, in the order written."""
-    found: dict[str, tuple[str, ...]] = {}
-    for place, entry in _entries(text, r"[;\s]+"):
-        sid, _, tokens = entry.partition("=")
-        values = tuple(tokens.split(","))
-        if not re.fullmatch("AC[0-9a-f]{32}", sid):
-            raise ValueError(f"entry {place} does not begin with an AccountSid (AC and 32 hex digits) and =")
-        if sid in found:
-            raise ValueError(f"entry {place} names an account again; write its tokens behind each other")
-        if any(not re.fullmatch(f"[!-~]{{{TOKEN_CHARS_MIN},}}", value) for value in values):
-            raise ValueError(f"entry {place} has a token that is none: too short, or with signs not in any")
-        found[sid] = values
-    return found
-
-
-def _shared_keys(text: str) -> tuple[tuple[str, bytes, str], ...]:
-    """`id:HMAC_SHA256=secret;…` as (key id, secret, algorithm)."""
-    found: list[tuple[str, bytes, str]] = []
-    for place, entry in _entries(text, r"[;\s]+"):
-        name, _, secret = entry.partition("=")
-        key_id, _, algorithm = name.partition(":")
-        if not re.fullmatch("[A-Za-z0-9_-]{1,64}", key_id) or algorithm != "HMAC_SHA256":
-            raise ValueError(f"entry {place} does not begin with <key id>:HMAC_SHA256= (no other algorithm)")
-        if len(secret) < TOKEN_CHARS_MIN:
-            raise ValueError(f"entry {place} has a secret of less than {TOKEN_CHARS_MIN} characters")
-        if key_id in {one[0] for one in found}:
-            raise ValueError(f"entry {place} has an id that stands there already")
-        found.append((key_id, secret.encode(), algorithm))
-    return tuple(found)
-
-
-def _keys(text: str) -> dict[str, bytes]:
-    """`k2=<base64>;k1=<base64>`: 32 bytes by key id, the current one first."""
-    found: dict[str, bytes] = {}
-    for place, entry in _entries(text, _SEPARATORS.pattern):
-        key_id, equals, secret = entry.partition("=")
-        if not equals or not _KEY_ID.fullmatch(key_id):
-            raise ValueError(f"entry {place} is not <id>=<base64>")
-        if key_id in found:
-            raise ValueError(f"entry {place} has an id that stands there already")
-        found[key_id] = _key(secret, f"entry {place}")
-    return found
-
-
-def _shared_secret(text: str) -> tuple[str, bytes]:
-    """`k1=<base64>`: one key and its id."""
-    (first, *others) = _keys(text).items()
-    if others:
-        raise ValueError("there are two keys in it; the guard signs with one, and the other side takes both")
-    return first
-
-
-def _key(text: str, which: str) -> bytes:
-    try:
-        key = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):  # ValueError: not ASCII; its text may show what was given
-        raise ValueError(f"{which} is not base64") from None
-    if len(key) != KEY_BYTES:
-        raise ValueError(f"{which} has {len(key)} bytes instead of {KEY_BYTES}")
-    return key
-
-
-def _entries(text: str, separator: str) -> Iterator[tuple[int, str]]:
-    entries = [entry for entry in re.split(separator, text) if entry]
-    if not entries:
-        raise ValueError("there is no entry in it")
-    yield from enumerate(entries, start=1)
-
-
 def _setting(default: object, about: str, example: str, *, shown: str = "", secret: bool = False) -> Any:
     """Declare a setting. `shown`: its default in words, where the value says little."""
     extra: dict[str, Any] = {"example": example, "shown": shown}
@@ -166,7 +99,7 @@ _Service = Annotated[str, Field(pattern="^MG[0-9a-f]{32}$")]
 _VerifyService = Annotated[str, Field(pattern="^VA[0-9a-f]{32}$")]
 _Template = Annotated[str, Field(pattern="^HJ[0-9a-f]{32}$")]
 _DirectoryDeadline = Annotated[float, Field(ge=0.1, le=4)]  # two of them, and the IVR, in Twilio's 15 s
-_Token = Annotated[str, Field(min_length=TOKEN_CHARS_MIN)]
+_Token = Annotated[str, Field(min_length=written.TOKEN_CHARS_MIN)]
 
 
 class Settings(BaseModel):
@@ -271,19 +204,19 @@ class Settings(BaseModel):
     directory_deadline_s: _DirectoryDeadline = _setting(
         2.5, "Seconds that the bank's system has for an answer; a PIN takes two, one after the other.", "1.5"
     )
-    twilio_tokens: Annotated[Mapping[str, tuple[str, ...]], BeforeValidator(_tokens)] = _setting(
+    twilio_tokens: Annotated[Mapping[str, tuple[str, ...]], BeforeValidator(written.tokens)] = _setting(
         {},
         "Auth tokens in force, by account; during a rotation the next one behind the current one.",
         "AC…=token,next;AC…=token",
         secret=True,
     )
-    twilio_shared_keys: Annotated[tuple[tuple[str, bytes, str], ...], BeforeValidator(_shared_keys)] = (
-        _setting(
-            (),
-            "Shared keys that Twilio signs with, each with its algorithm.",
-            "<key id>:HMAC_SHA256=<secret>;…",
-            secret=True,
-        )
+    twilio_shared_keys: Annotated[
+        tuple[tuple[str, bytes, str], ...], BeforeValidator(written.shared_keys)
+    ] = _setting(
+        (),
+        "Shared keys that Twilio signs with, each with its algorithm.",
+        "<key id>:HMAC_SHA256=<secret>;…",
+        secret=True,
     )
     upstream_token: _Token | None = _setting(
         None,
@@ -292,29 +225,29 @@ class Settings(BaseModel):
         shown="the first token of the call's account",
         secret=True,
     )
-    directory_secret: Annotated[tuple[str, bytes] | None, BeforeValidator(_shared_secret)] = _setting(
+    directory_secret: Annotated[tuple[str, bytes] | None, BeforeValidator(written.shared_secret)] = _setting(
         None,
         "The key that the guard and the bank's system sign with, and its id.",
         "k1=<32 bytes, base64>",
         secret=True,
     )
-    sealing_keys: Annotated[Mapping[str, bytes], BeforeValidator(_keys)] = _setting(
+    sealing_keys: Annotated[Mapping[str, bytes], BeforeValidator(written.keys)] = _setting(
         {},
         "Keys that seal what waits in the store; the first one seals, all of them open.",
         "k1=<32 bytes, base64>;…",
         secret=True,
     )
-    peppers: Annotated[Mapping[str, bytes], BeforeValidator(_keys)] = _setting(
+    peppers: Annotated[Mapping[str, bytes], BeforeValidator(written.keys)] = _setting(
         {}, "Peppers of PIN hashes; the first one for new PINs.", "p1=<32 bytes, base64>;…", secret=True
     )
-    naming_keys: Annotated[Mapping[str, bytes], BeforeValidator(_keys)] = _setting(
+    naming_keys: Annotated[Mapping[str, bytes], BeforeValidator(written.keys)] = _setting(
         {},
         "Keys of pseudonyms, codes, tokens and links; the first one for new calls. Keep each as long as the records "
         "that it made names for.",
         "n1=<32 bytes, base64>;…",
         secret=True,
     )
-    signing_keys: Annotated[Mapping[str, bytes], BeforeValidator(_keys)] = _setting(
+    signing_keys: Annotated[Mapping[str, bytes], BeforeValidator(written.keys)] = _setting(
         {},
         "Ed25519 seeds that sign assertions and receipts; the first one signs, all are published.",
         "s1=<32 bytes, base64>;…",
@@ -350,11 +283,31 @@ class Settings(BaseModel):
     audit_archive: Path | None = _setting(
         None, "The folder that they are archived into.", "/var/lib/ivrguard/archive", shown="none"
     )
-    public_keys: Annotated[Mapping[str, bytes], BeforeValidator(_keys)] = _setting(
+    public_keys: Annotated[Mapping[str, bytes], BeforeValidator(written.keys)] = _setting(
         {},
         "Public halves of signing keys that are gone, which checkpoints of the record are still checked with; an auditor "
         "needs no other key. `ivrguard keys public` prints them.",
         "s0=<32 bytes, base64>;…",
+    )
+
+    traces_endpoint: Annotated[str, AfterValidator(_collector)] = _setting(
+        "",
+        "The collector that traces are sent to, over OTLP/HTTP; `/v1/traces` is put behind it. Needs `ivrguard[traces]`.",
+        "http://collector.bank.example:4318",
+        shown="nothing is traced",
+    )
+    traces_headers: Annotated[Mapping[str, str], BeforeValidator(written.headers)] = _setting(
+        {}, "Headers that the collector knows its clients by.", "api-key=<key>", secret=True
+    )
+    traces_service: str = _setting("ivrguard", "The name that traces stand under.", "ivrguard-eu")
+    traces_ratio: Annotated[float, Field(ge=0, le=1)] = _setting(
+        1.0, "Of all webhooks, the part that is traced: from 0 to 1.", "0.05", shown="1"
+    )
+    traces_to_ivr: bool = _setting(
+        False,
+        "Whether the IVR gets a `traceparent` header, so that its spans join those of the guard.",
+        "true",
+        shown="false",
     )
 
     @property
@@ -373,9 +326,17 @@ SERVE = KEYS | {"public_url", "twilio_tokens"}
 """What `ivrguard serve` cannot do without."""
 
 
+_STANDARD = {
+    "port": "PORT",
+    "traces_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "traces_headers": "OTEL_EXPORTER_OTLP_HEADERS",
+    "traces_service": "OTEL_SERVICE_NAME",
+}
+
+
 def variable(name: str) -> str:
-    """The environment variable of a setting: `IVRGUARD_…`, but `PORT` is what platforms set."""
-    return "PORT" if name == "port" else f"IVRGUARD_{name.upper()}"
+    """The environment variable of a setting: `IVRGUARD_…`, but for those that platforms set, and OpenTelemetry's own."""
+    return _STANDARD.get(name, f"IVRGUARD_{name.upper()}")
 
 
 def load(environ: Mapping[str, str], path: Path | None, *, needs: frozenset[str] = SERVE) -> Settings:
@@ -445,6 +406,10 @@ def _belonging_together(settings: Settings) -> Iterator[str]:
     if settings.sms_from and settings.sms_messaging_service_sid:
         yield "IVRGUARD_SMS_FROM: IVRGUARD_SMS_MESSAGING_SERVICE_SID is set too, and only one can send; take one out"
     yield from _of_the_directory(settings)
+    if not settings.traces_endpoint:
+        for name in ("traces_ratio", "traces_to_ivr"):
+            if name in settings.model_fields_set:
+                yield f"{variable(name)}: {variable('traces_endpoint')} is not set, so nothing is traced; set it, or take this out"
     if settings.audit_keep_days is not None and settings.audit_archive is None:
         yield "IVRGUARD_AUDIT_KEEP_DAYS: old entries need a place to go to; set IVRGUARD_AUDIT_ARCHIVE"
     if settings.audit_required and settings.audit_copy is None:
@@ -490,7 +455,7 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[_Reading]:
     plain = {variable(name): name for name in Settings.model_fields}
     files = {f"{variable(name)}_FILE": name for name in Settings.model_fields if _is_secret(name)}
     for place, text in sorted(environ.items()):
-        if not text or not (place in plain or place.startswith("IVRGUARD_")):
+        if not text or not (place in plain or place in files or place.startswith("IVRGUARD_")):
             continue
         if place in plain:
             yield plain[place], place, text, ""
@@ -505,39 +470,24 @@ def _from_secret_file(name: str, place: str, path: str, *, doubled: bool) -> Ite
     if doubled:
         yield name, place, "", f"{variable(name)} is set too; take one of them out"
         return
-    text, fault = _read(Path(path))
+    text, fault = read(Path(path))
     # The path is not shown: whoever mixes up the two variables has put the secret there.
     yield name, place, text.strip(), f"the file that it names {fault}" if fault else ""
 
 
-def _read(path: Path) -> tuple[str, str]:
-    """A small file's text, and what is wrong with it. What is in it stays out of the message."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(FILE_BYTES_MAX + 1)
-        text = data.decode()
-    except OSError as error:
-        return "", f"cannot be read: {error.strerror or type(error).__name__}"
-    except UnicodeDecodeError:
-        return "", "is not UTF-8; save it as UTF-8"
-    if len(data) > FILE_BYTES_MAX:
-        return "", f"is larger than {FILE_BYTES_MAX // 1024} kB; is it the right file?"
-    return text.removeprefix("\ufeff"), "" if text.strip() else "is empty"
-
-
 def _from_file(path: Path) -> Iterator[_Reading]:
     """The flat YAML file, its values as they stand there."""
-    text, fault = _read(path)
+    text, fault = read(path)
     if fault and fault != "is empty":
         yield "", str(path), "", fault
         return
     try:
-        words = list(_words(text))
-    except _NotFlatError as error:
+        said_words = list(words(text))
+    except NotFlatError as error:
         yield "", f"{path}:{error.line}", "", error.why
         return
     seen: dict[str, str] = {}
-    for (name, line), (said, _) in zip(words[::2], words[1::2], strict=True):
+    for (name, line), (said, _) in zip(said_words[::2], said_words[1::2], strict=True):
         place = f"{path}:{line}"
         before, seen[name] = seen.get(name), place
         if before is not None:
@@ -553,41 +503,6 @@ def _from_file(path: Path) -> Iterator[_Reading]:
             )
         else:
             yield name, f"{place}: {name}", said, "" if said else "there is nothing behind it"
-
-
-class _NotFlatError(Exception):
-    """The file has something else than lines of `key: value`: where, and why it cannot be read."""
-
-    def __init__(self, line: int, why: str) -> None:
-        super().__init__(line, why)
-        self.line = line
-        self.why = why
-
-
-def _words(text: str) -> Iterator[tuple[str, int]]:
-    """
-    Keys and values in turn, each with its line. PyYAML is used up to its events and no further.
-
-    Stops at the first thing that is no word: nested brackets without end cost PyYAML time without end.
-    """
-    in_mapping = False
-    try:
-        for event in yaml.parse(text, Loader=_LOADER):
-            if not isinstance(event, yaml.NodeEvent):
-                continue
-            mark = event.start_mark
-            assert mark is not None, "PyYAML gives every event a place"
-            if in_mapping and isinstance(event, yaml.ScalarEvent) and event.anchor is event.tag is None:
-                yield str(event.value), mark.line + 1
-            elif in_mapping or not isinstance(event, yaml.MappingStartEvent):
-                raise _NotFlatError(
-                    mark.line + 1, "only lines of the form `key: value` are read; write it so"
-                )
-            in_mapping = True
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        why = "this is not YAML; look at quotes, colons and indentation"
-        raise _NotFlatError(mark.line + 1 if mark else 1, why) from None
 
 
 def _did_you_mean(name: str, known: list[str]) -> str:
