@@ -55,6 +55,8 @@ CLOCK_SKEW_S = 2
 """How far a token's times may lie on the other side of now: two nodes' clocks agree no better."""
 DERIVED_KEYS_MAX = 256
 """How many derived keys are kept ready; purposes are a dozen constants, but nothing may grow without end."""
+HEADERS_MAX = 64
+"""Headers of tokens kept ready: a key and a type each, of which there are a handful."""
 ALGORITHM = "EdDSA"
 ID_STEM_CHARS_MAX = 24
 """So that an id with a number behind it is still one."""
@@ -95,9 +97,7 @@ class Keyring:
         self._cipher = lru_cache(DERIVED_KEYS_MAX)(self._derive_cipher)
         self._naming = lru_cache(DERIVED_KEYS_MAX)(self._derive_naming)
         self.public = PublicKeys(public_halves(signing))
-        self._signing = {
-            kid: _okp(kid, {"x": self.public.keys[kid], "d": seed}) for kid, seed in signing.items()
-        }
+        self._signing = {kid: Ed25519PrivateKey.from_private_bytes(seed) for kid, seed in signing.items()}
         self._signs_with = next(iter(self._signing))
         self._views: dict[str, Keyring] = {self._names_with: self}
         self._views |= {key_id: self._view(key_id) for key_id in self.named[1:]}
@@ -117,7 +117,7 @@ class Keyring:
         nonce = os.urandom(NONCE_BYTES)
         cipher = self._cipher(self._seals_with, purpose.partition("/")[0])
         box = nonce + cipher.encrypt(nonce, plain, purpose.encode())
-        return f"{self._seals_with}.{base64.urlsafe_b64encode(box).rstrip(b'=').decode()}"
+        return f"{self._seals_with}.{_base64url(box)}"
 
     def unseal(self, sealed: str, purpose: str) -> bytes:
         """The plain bytes; `ValueError` when another key, another purpose or another hand made it."""
@@ -157,9 +157,14 @@ class Keyring:
         return hmac.digest(self._naming(self._names_with, "derive", what), value.encode(), "sha256")
 
     def sign(self, claims: Mapping[str, object], *, typ: str) -> str:
-        """A JWT over `claims` (RFC 7519); `typ` is its media type without "application/" (RFC 8725, 3.11)."""
-        header = {"alg": ALGORITHM, "kid": self._signs_with, "typ": typ}
-        return jwt.encode(header, dict(claims), self._signing[self._signs_with], registry=_REGISTRY)
+        """
+        A JWT over `claims` (RFC 7519); `typ` is its media type without "application/" (RFC 8725, 3.11).
+
+        Every request to an IVR carries one, so the compact form (RFC 7515, 3.1) is put together here, around the
+        library's signature: three parts and two dots. Reading one, where the traps are, is joserfc's affair.
+        """
+        start = f"{_header(self._signs_with, typ)}.{_base64url(orjson.dumps(dict(claims)))}"
+        return f"{start}.{_base64url(self._signing[self._signs_with].sign(start.encode()))}"
 
     def jwks(self) -> bytes:
         """The public keys as a JWK set (RFC 7517), in JSON: what `/.ivrguard/jwks.json` answers."""
@@ -207,7 +212,7 @@ class PublicKeys:
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self.keys: Mapping[str, bytes] = MappingProxyType(dict(keys))
-        every = [_okp(key_id, {"x": key}) for key_id, key in keys.items()]
+        every = [_okp(key_id, key) for key_id, key in keys.items()]
         self._set = KeySet([*every])
         self.jwks = orjson.dumps({"keys": [key.as_dict(private=False) for key in every]})
 
@@ -309,12 +314,21 @@ def _check(use: str, keys: Mapping[str, bytes]) -> None:
             raise ValueError(f"{use} key {key_id} has {len(key)} bytes; it needs {KEY_BYTES}")
 
 
-def _okp(kid: str, raw: Mapping[str, bytes]) -> OKPKey:
-    """An Ed25519 key for joserfc from its public half `x`, and its seed `d`, with what a JWK set says of it."""
-    data = {name: base64.urlsafe_b64encode(value).rstrip(b"=").decode() for name, value in raw.items()}
-    return OKPKey.import_key(
-        {"kty": "OKP", "crv": "Ed25519", **data}, {"kid": kid, "use": "sig", "alg": ALGORITHM}
-    )
+def _okp(kid: str, public: bytes) -> OKPKey:
+    """An Ed25519 key's public half for joserfc, with what a JWK set says of it."""
+    data: dict[str, str | list[str]] = {"kty": "OKP", "crv": "Ed25519", "x": _base64url(public)}
+    return OKPKey.import_key(data, {"kid": kid, "use": "sig", "alg": ALGORITHM})
+
+
+@lru_cache(HEADERS_MAX)
+def _header(kid: str, typ: str) -> str:
+    """A token's first part."""
+    return _base64url(orjson.dumps({"alg": ALGORITHM, "kid": kid, "typ": typ}))
+
+
+def _base64url(data: bytes) -> str:
+    """Base64url without padding (RFC 7515, 2)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _hkdf(key: bytes, label: str) -> bytes:

@@ -111,7 +111,7 @@ class Last:
     answer: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: it is what is copied most, see core/values.py
 class Call:
     """
     One phone call between two webhooks.

@@ -10,13 +10,16 @@ The laws of this file:
 3. `amended` works out the whole of an amendment before a store writes any of it. So a change that raises, or
    that decides what cannot be kept, leaves no trace.
 4. An audit entry is stored as the very bytes that its hash is over (`core.audit.canonical`).
+5. A call that was kept or read a moment ago is not decoded again: a webhook reads it three times. What is looked up
+   are the bytes themselves, so whatever another process writes meanwhile is read; and values are frozen.
 """
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Generic, TypeVar
+from threading import Lock
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
@@ -53,11 +56,39 @@ TYPES: Mapping[str, Any] = {
 VALUE_BYTES_MAX = 1_048_576
 """A value is a call or a ledger, and read whole at every webhook: one larger than this is a fault of ours."""
 
+CALLS_KNOWN_MAX = 512
+CALL_BYTES_KNOWN_MAX = 16 * 1024
+"""Law 5: how many calls are known by their bytes, the oldest forgotten first, and how large one may be: 8 MB at most."""
+
 INTEGER_MAX = 2**63 - 1
 """The largest number that a column of SQLite or PostgreSQL holds."""
 
 _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {kind: TypeAdapter(type_) for kind, type_ in TYPES.items()}
 _ENTRY = TypeAdapter(Entry)
+
+
+class _Known:
+    """Calls by their bytes: see law 5. Stores decode on threads of their own, hence the lock."""
+
+    def __init__(self) -> None:
+        self._calls: dict[bytes, Call] = {}
+        self._lock = Lock()
+
+    def call(self, data: bytes) -> Call | None:
+        """The call that these bytes are of, if it is known."""
+        return self._calls.get(data)
+
+    def keep(self, data: bytes, call: Call) -> None:
+        """From now on these bytes are known."""
+        if len(data) > CALL_BYTES_KNOWN_MAX:
+            return
+        with self._lock:
+            if len(self._calls) >= CALLS_KNOWN_MAX:
+                del self._calls[next(iter(self._calls))]
+            self._calls[data] = call
+
+
+_KNOWN = _Known()
 
 
 def check_name(kind: str, text: str) -> None:
@@ -90,6 +121,8 @@ def encode(key: Key[T], value: T) -> bytes:
         ) from None
     if len(data) > VALUE_BYTES_MAX:
         raise StoreFault(f"{key.kind} {key.id!r} cannot be kept: more than {VALUE_BYTES_MAX} bytes")
+    if isinstance(value, Call):
+        _KNOWN.keep(data, value)
     return data
 
 
@@ -100,6 +133,8 @@ def decode(key: Key[T], data: bytes) -> T:
     Raises `StoreFault` if they are not of the key's type: the file was changed by hand, or written by another
     version of ivrguard.
     """
+    if key.kind == "call" and (known := _KNOWN.call(data)) is not None:
+        return cast("T", known)
     try:
         value: T = _ADAPTERS[key.kind].validate_json(data, strict=True, extra="forbid")
     except ValidationError:  # its text quotes the value
@@ -107,6 +142,8 @@ def decode(key: Key[T], data: bytes) -> T:
             f"{key.kind} {key.id!r} cannot be read: what is stored is not of its kind's type; was it written "
             "by another version of ivrguard, or changed by hand?"
         ) from None
+    if isinstance(value, Call):
+        _KNOWN.keep(data, value)
     return value
 
 

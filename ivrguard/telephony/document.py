@@ -31,6 +31,7 @@ Which attribute holds what: https://www.twilio.com/docs/voice/twiml and the page
 import copy
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -39,8 +40,12 @@ from lxml import etree  # type: ignore[attr-defined]  # compiled, without types
 
 from ivrguard.core.rules import Target
 from ivrguard.telephony.links import Kind, Links, Refused, resolve
+from ivrguard.telephony.template import Blanks, Template
 
 DOCUMENT_BYTES_MAX = 64 * 1024
+DOCUMENTS_KEPT_MAX = 256
+KEPT_BYTES_MAX = 8 * 1024
+"""Documents that are known when they come again, and how large one may be: 30 MB of trees at most."""
 ELEMENTS_MAX = 2_000
 DEPTH_MAX = 16
 SIP_URI_CHARS_MAX = 254  # "less than 255": https://www.twilio.com/docs/api/errors/13251
@@ -130,14 +135,8 @@ _MACHINES = frozenset(  # what Connect can lead to that is no person
 )
 
 _SAFE = {
-    "resolve_entities": False,
-    "no_network": True,
-    "load_dtd": False,
-    "dtd_validation": False,
-    "huge_tree": False,
-    "recover": False,
-    "remove_comments": True,
-    "remove_pis": True,
+    **dict.fromkeys(("resolve_entities", "load_dtd", "dtd_validation", "huge_tree", "recover"), False),
+    **dict.fromkeys(("no_network", "remove_comments", "remove_pis"), True),
 }
 _AS_DECLARED = etree.XMLParser(**_SAFE)
 _AS_UTF_8 = etree.XMLParser(encoding="utf-8", **_SAFE)
@@ -195,6 +194,7 @@ class Document:
     _root: _Element
     base: str
     transfers: tuple[Site, ...]
+    _written: dict[Kind, tuple[Links, Template | None] | None] = field(default_factory=dict, init=False)
 
     def write(
         self,
@@ -218,18 +218,35 @@ class Document:
             raise ValueError(f"nobody hears a document of kind {leg!r}")
         if self.transfers and leg is not Kind.T:
             raise Refused("document.transfer_here", self._root[self.transfers[0].index].tag)
-        root = copy.deepcopy(self._root)
-        if cut is not None:
-            del root[cut.index :]
-        _Rewriting(links, turn, leg, self.base).rewrite(root)
-        if carry is not None:
-            _carry(root[carry.index], carry)
-        if cut is not None:
-            etree.SubElement(root, "Redirect", method="POST").text = cut.url
-        written: bytes = etree.tostring(root, encoding="UTF-8", xml_declaration=True)
+        written = self._filled(links, turn, leg) if cut is None and carry is None else None
+        if written is None:
+            root = copy.deepcopy(self._root)
+            if cut is not None:
+                del root[cut.index :]
+            _Rewriting(links, turn, leg, self.base).rewrite(root)
+            if carry is not None:
+                _carry(root[carry.index], carry)
+            if cut is not None:
+                etree.SubElement(root, "Redirect", method="POST").text = cut.url
+            written = etree.tostring(root, encoding="UTF-8", xml_declaration=True)
         if len(written) > DOCUMENT_BYTES_MAX:
             raise Refused("document.size")
         return written
+
+    def _filled(self, links: Links, turn: int, leg: Kind) -> bytes | None:
+        """What is written for the second time and on is filled in; None when it must be rewritten."""
+        if leg not in self._written:
+            self._written[leg] = None
+            return None
+        kept = self._written[leg]
+        with suppress(Refused):  # rewriting says where
+            if kept is None or kept[0] is not links:
+                root, blanks = copy.deepcopy(self._root), Blanks(links)
+                _Rewriting(blanks, 0, leg, self.base).rewrite(root)
+                kept = links, blanks.template(etree.tostring(root, encoding="UTF-8", xml_declaration=True))
+                self._written[leg] = kept
+            return kept[1].filled(turn) if kept[1] is not None else None
+        return None
 
     def rest(self, index: int) -> bytes:
         """
@@ -279,6 +296,10 @@ def read(body: bytes, content_type: str | None, base: str) -> Document:
     `document.charset`, `document.parse`, `document.root`, `document.dtd`, `document.depth`,
     `document.elements`, `document.namespace`, `document.nesting`.
     """
+    return (_read_before if len(body) <= KEPT_BYTES_MAX else _read)(body, content_type, base)
+
+
+def _read(body: bytes, content_type: str | None, base: str) -> Document:
     media, charset = _content(content_type)
     if media.startswith("audio/"):
         return _made("Play", base, base)
@@ -293,6 +314,9 @@ def read(body: bytes, content_type: str | None, base: str) -> Document:
             return _made("Say", _NOT_IN_XML.sub("", body.decode(charset or "utf-8", "replace")).strip(), base)
         raise
     return Document(root, base, _survey(root))
+
+
+_read_before = lru_cache(DOCUMENTS_KEPT_MAX)(_read)
 
 
 @lru_cache(64)
@@ -444,7 +468,7 @@ def _method(value: str | None) -> str:
 class _Rewriting:
     """One pass over one copy of a document."""
 
-    links: Links
+    links: Links | Blanks
     turn: int
     leg: Kind
     base: str

@@ -10,6 +10,7 @@ anew (web/reload.py); during the drain it changes nothing.
 
 import asyncio
 import contextlib
+import gc
 import secrets
 import signal
 import time
@@ -66,6 +67,8 @@ SWEEP_EVERY_S = 60.0
 SWEEP_LIMIT = 1_000
 LINE_BYTES_MAX = 16_380
 READY_DEADLINE_S = 2.0
+GARBAGE_THRESHOLD = 10_000
+"""Objects made and kept before cycles are looked for: a webhook makes some hundreds and leaves no cycle."""
 
 logger = log.get()
 
@@ -355,6 +358,10 @@ async def serve(server: Server, *, started: Callable[[Server], Awaitable[None]] 
     await server.start()
     if started is not None:
         await started(server)
+    # What is loaded by now stays: the collector need not walk all of it again and again between webhooks.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
     await over.wait()
     logger.info("draining")
     await server.stop()

@@ -11,7 +11,9 @@ The laws of this file:
 3. Every answer is `no-store`, and none is a redirect (a 3xx loses the parameters, twilio.com/docs/voice/twiml).
 4. Within Twilio's 15 seconds: `BODY_DEADLINE_S` to come in, `DEADLINE_S` for the rest, and a bound on how many
    webhooks are answered at once. Nothing unsigned takes one of their places.
-5. Media is no document: it is streamed as the IVR sends it, and what breaks off breaks off here too.
+5. A flood of forgeries costs a signature each and no more: every one is counted, `REFUSALS_LOGGED_A_SECOND` of a second are
+   logged, and how many were not.
+6. Media is no document: it is streamed as the IVR sends it, and what breaks off breaks off here too.
 """
 
 import asyncio
@@ -35,6 +37,7 @@ from ivrguard.web.upstream import MEDIA_BYTES_MAX, MEDIA_CHUNK_BYTES, Upstream, 
 DEADLINE_S = 11.5
 BODY_DEADLINE_S = 3.0
 WEBHOOKS_AT_ONCE_MAX = 1_024
+REFUSALS_LOGGED_A_SECOND = 20
 FORM = "application/x-www-form-urlencoded"
 TWIML_HEADERS = {"Content-Type": "text/xml; charset=utf-8", "Cache-Control": "no-store"}
 MEDIA_HEADERS = ("Content-Type", "Content-Length", "ETag", "Last-Modified", "Cache-Control")
@@ -69,6 +72,24 @@ def fingerprint(delivered: bytes, key: bytes) -> str:
     return urlsafe_b64encode(hashlib.blake2b(delivered, digest_size=12, key=key).digest()).decode()
 
 
+class Sparing:
+    """So many lines a second: who floods us must not flood the log."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._second = 0
+        self._asked = 0
+
+    def take(self, now_s: float) -> tuple[bool, int]:
+        """Whether to log at this moment of a clock that never goes back, and how many were not in an earlier second."""
+        left_out = 0
+        if int(now_s) != self._second:
+            left_out = max(0, self._asked - self._limit)
+            self._second, self._asked = int(now_s), 0
+        self._asked += 1
+        return self._asked <= self._limit, left_out
+
+
 class Voice:
     """Handlers of the provider's webhooks."""
 
@@ -94,6 +115,7 @@ class Voice:
         )
         self._fingerprint_key, self._older_keys = current[1], dict(older)
         self._flying = 0
+        self._sparing = Sparing(REFUSALS_LOGGED_A_SECOND)
 
     def routes(self) -> list[web.RouteDef]:
         """The guard's own paths first; everything else mirrors the IVR."""
@@ -129,7 +151,7 @@ class Voice:
             signed = await self._signed(request)
         except Refusal as refusal:
             self._metrics.refused.labels(refusal.reason).inc()
-            logger.warning("refused", reason=refusal.reason)
+            self._log_refused(refusal.reason)
             return web.Response(status=403)
         sid = next((value for name, value in signed.params if name == "CallSid"), None)
         with log.context(request=log.request_id(self._chance(8)), **({"call": sid} if sid else {})):
@@ -144,6 +166,13 @@ class Voice:
             finally:
                 self._flying -= 1
                 self._metrics.flying.dec()
+
+    def _log_refused(self, reason: str) -> None:
+        logs, left_out = self._sparing.take(asyncio.get_running_loop().time())
+        if left_out:
+            logger.warning("refusals_not_logged", count=left_out)
+        if logs:
+            logger.warning("refused", reason=reason)
 
     async def _handled(
         self, signed: Signed, handle: Callable[[Signed], Awaitable[web.StreamResponse]]

@@ -16,7 +16,7 @@ from multidict import CIMultiDict, MultiDict
 from twilio.request_validator import RequestValidator
 from yarl import URL
 
-from ivrguard import flowfile
+from ivrguard import flowfile, log
 from ivrguard.core.assurance import Kind
 from ivrguard.core.flow import Flow
 from ivrguard.core.rules import Demand
@@ -250,7 +250,7 @@ def over_a_socket():
 @pytest.fixture
 def logged():
     """Every log line written meanwhile, as fields."""
-    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+    with structlog.testing.capture_logs(processors=[log._with_context]) as lines:
         yield lines
 
 

@@ -97,6 +97,33 @@ async def test_what_is_not_signed_is_refused_before_anything_else(
     assert await metric(guarded, f'ivrguard_refused_total{{reason="{reason}"}}') == 1
 
 
+def test_a_flood_of_forgeries_does_not_flood_the_log():
+    """Law 5: so many a second are logged; the first one of a later second says how many were not."""
+    sparing = voice.Sparing(2)
+    taken = [sparing.take(now_s) for now_s in (7.0, 7.1, 7.2, 7.9, 8.0, 8.5, 9.0)]
+    assert taken == [(True, 0), (True, 0), (False, 0), (False, 0), (True, 2), (True, 0), (True, 0)]
+
+
+async def test_each_forgery_is_counted_though_not_logged(guarded, provider, metric, logged):
+    """The operator's alert rests on the count."""
+    clock = asyncio.get_running_loop().time
+    flood, began = 3 * voice.REFUSALS_LOGGED_A_SECOND, int(clock())
+    for _ in range(flood):
+        assert (await provider.send(signature="")).status == 403
+
+    assert await metric(guarded, 'ivrguard_refused_total{reason="signature"}') == flood
+    refused = [line for line in logged if line["event"] == "refused"]
+    assert 0 < len(refused) <= voice.REFUSALS_LOGGED_A_SECOND * (int(clock()) - began + 1)
+
+
+async def test_what_was_not_logged_is_told(monkeypatch, provider, logged):
+    """The log says itself how much it leaves out."""
+    monkeypatch.setattr(voice.Sparing, "take", lambda _self, _now: (False, 7))
+    await provider.send(signature="")
+
+    assert [(line["event"], line["count"]) for line in logged] == [("refusals_not_logged", 7)]
+
+
 async def test_compressed_bodies_are_not_unpacked(provider):
     """Nobody who sends us anything compresses it: what is packed is not signed, and no bomb goes off."""
     bomb = gzip.compress(b"a" * 10_000_000)
