@@ -14,7 +14,6 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, OctKey, OKPKey
 from joserfc.jws import JWSRegistry
 
-from ivrguard import settings
 from ivrguard.keyring import (
     Keyring,
     PublicKeys,
@@ -25,6 +24,7 @@ from ivrguard.keyring import (
     with_new,
     written,
 )
+from ivrguard.settings import written as written_settings
 
 NOW_MS = 1_790_000_000_000
 NOW_S = NOW_MS // 1000
@@ -46,7 +46,7 @@ def ring(**other: Any) -> Keyring:
 
 def read(text: str) -> dict[str, bytes]:
     """Keys as the settings read them."""
-    return dict(settings._keys(text))
+    return dict(written_settings.keys(text))
 
 
 def claims(**other: object) -> dict[str, object]:
