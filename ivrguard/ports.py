@@ -118,6 +118,9 @@ class Store(Protocol):
     async def sweep(self, now_ms: int, *, limit: int = 1000) -> int:
         """Delete up to `limit` values whose `expires_ms` is in the past; how many were deleted."""
 
+    async def clock_ms(self) -> int | None:
+        """What time it is for a store that many hosts share; None for one that has the clock of this machine."""
+
     async def close(self) -> None:
         """Finish what was asked for, then let go of the file."""
 

@@ -156,7 +156,7 @@ async def source_of(text: str, configured: Settings, stack: AsyncExitStack) -> S
     """A store, or an exported file, that a user names."""
     if text == "memory":
         fail("store: memory: nothing is kept between commands; set IVRGUARD_STORE=sqlite:var/ivrguard.db")
-    if not re.match("[a-z]{4,}:", text):
+    if text != "postgres" and not re.match("[a-z]{4,}:", text):
         return FileSource(Path(text))
     try:
         named = Settings(store=text).store

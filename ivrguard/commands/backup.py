@@ -19,10 +19,15 @@ app = typer.Typer()
 
 def _path(config: Path) -> Path:
     """The file of the store."""
-    path = settled(config, NO_KEYS).store_path
-    if path is None:
+    configured = settled(config, NO_KEYS)
+    if configured.store == "postgres":
+        fail(
+            "store: postgres: its own tools copy it while servers write: pg_dump --format=custom, and pg_restore into an "
+            "empty database; or pg_basebackup with its log kept. docs/postgres.md says what to mind"
+        )
+    if configured.store_path is None:
         fail("store: memory: there is no file to copy")
-    return path
+    return configured.store_path
 
 
 @app.command(epilog="Example: ivrguard backup /backups/ivrguard-$(date +%F).db")

@@ -34,7 +34,7 @@ from ivrguard.notify.verify import TwilioVerify
 from ivrguard.phone import demo as demonstration
 from ivrguard.ports import Store
 from ivrguard.settings import Settings
-from ivrguard.stores import sqlite
+from ivrguard.stores import postgres, sqlite
 from ivrguard.telephony.signature import SharedKey
 from ivrguard.web.app import Parts, Server, serve, wall_clock_ms
 from ivrguard.web.recorder import DAY_MS, Recording
@@ -233,8 +233,17 @@ def settings_() -> None:
 
 @app.command(epilog="Example: IVRGUARD_STORE=sqlite:var/ivrguard.db ivrguard migrate")
 def migrate(config: Config = CONFIG) -> None:
-    """Make the store, or bring it to this version. Harmless when there is nothing to do."""
-    path = settled(config, NO_KEYS).store_path
+    """
+    Make the store, or bring it to this version. Harmless when there is nothing to do, and from two hosts at once.
+
+    There is no way back to an older version but a backup: stop servers of the older version first.
+    """
+    configured = settled(config, NO_KEYS)
+    path = configured.store_path
+    if configured.store == "postgres":
+        where, before, after = run(postgres.migrate(configured.database_url))
+        out.print(f"{where}: at version {after}" + (f", was at {before}" if before < after else ""))
+        return
     if path is None:
         out.print("the store is memory: nothing to migrate")
         return

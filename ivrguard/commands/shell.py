@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from ivrguard.keyring import Keyring, PublicKeys, public_halves
 from ivrguard.phone.screen import console
 from ivrguard.ports import Store
 from ivrguard.settings import Settings, SettingsFault
-from ivrguard.stores import sqlite
+from ivrguard.stores import postgres, sqlite
 from ivrguard.stores.memory import MemoryStore
 
 T = TypeVar("T")
@@ -87,6 +88,12 @@ def account_of(text: str) -> str:
 
 async def store_of(configured: Settings) -> Store:
     """The store that the settings name. Raises `StoreFault` when `ivrguard migrate` has not made it."""
+    if configured.store == "postgres":
+        return await postgres.PostgresStore.open(
+            configured.database_url,
+            chance=secrets.token_bytes,
+            connections_max=configured.database_connections,
+        )
     if configured.store_path is None:
         return MemoryStore()
     return await sqlite.SqliteStore.open(configured.store_path)
@@ -124,7 +131,7 @@ def in_store(
 ) -> T:
     """Run `work` on the configured store. `needs`: the settings that it cannot do without."""
     configured = settled(config, needs)
-    if configured.store_path is None:
+    if configured.store == "memory":
         fail("store: memory: nothing is kept between commands; set IVRGUARD_STORE=sqlite:var/ivrguard.db")
 
     async def whole() -> T:

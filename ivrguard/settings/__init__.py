@@ -76,8 +76,19 @@ def _absolute(text: str) -> tuple[str, SplitResult]:
 
 
 def _store(text: str) -> str:
-    if text != "memory" and not (text.startswith("sqlite:") and text.removeprefix("sqlite:")):
-        raise ValueError("this version knows sqlite:<file> and memory (which forgets all when it ends)")
+    if text not in {"memory", "postgres"} and not (
+        text.startswith("sqlite:") and text.removeprefix("sqlite:")
+    ):
+        raise ValueError("it is sqlite:<file>, postgres or memory (which forgets all when it ends)")
+    return text
+
+
+def _database(text: str) -> str:
+    """A database URL as hosts set it; what is in it is for stores/pool.py to say."""
+    if not text.startswith(
+        ("postgres://", "postgresql://")
+    ):  # whatever it is, it may be a secret: it is not shown
+        raise ValueError("this does not begin with postgresql:// or postgres://")
     return text
 
 
@@ -139,8 +150,18 @@ class Settings(BaseModel):
     )
     store: Annotated[str, AfterValidator(_store)] = _setting(
         "sqlite:var/ivrguard.db",
-        "Where state is kept: `sqlite:<file>`, or `memory` for a trial.",
+        "Where state is kept: `sqlite:<file>`, `postgres` (at `DATABASE_URL`; postgres.md), or `memory` for a trial.",
         "sqlite:/data/ivrguard.db",
+        shown="postgres where `DATABASE_URL` is set, else sqlite:var/ivrguard.db",
+    )
+    database_url: Annotated[str, AfterValidator(_database)] = _setting(
+        "",
+        "The PostgreSQL that state is kept in.",
+        "postgresql://<user>:<password>@db.example.com/ivrguard?sslmode=verify-full",
+        secret=True,
+    )
+    database_connections: Annotated[int, Field(ge=2, le=100)] = _setting(
+        8, "The most connections that one process opens to it.", "16"
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "info", "The least serious log lines to write: debug, info, warning or error.", "warning"
@@ -312,8 +333,8 @@ class Settings(BaseModel):
 
     @property
     def store_path(self) -> Path | None:
-        """The SQLite file; None: memory."""
-        return None if self.store == "memory" else Path(self.store.removeprefix("sqlite:"))
+        """The SQLite file; None: the store is none."""
+        return Path(self.store.removeprefix("sqlite:")) if self.store.startswith("sqlite:") else None
 
 
 KEYS = frozenset({"sealing_keys", "peppers", "naming_keys", "signing_keys"})
@@ -328,6 +349,7 @@ SERVE = KEYS | {"public_url", "twilio_tokens"}
 
 _STANDARD = {
     "port": "PORT",
+    "database_url": "DATABASE_URL",
     "traces_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
     "traces_headers": "OTEL_EXPORTER_OTLP_HEADERS",
     "traces_service": "OTEL_SERVICE_NAME",
@@ -354,8 +376,11 @@ def load(environ: Mapping[str, str], path: Path | None, *, needs: frozenset[str]
         if fault:
             lines.append(f"{place}: {fault}")
     settings = Settings()
+    texts = {name: text for name, (_, text) in found.items() if text}
+    if "database_url" in texts:
+        texts.setdefault("store", "postgres")
     try:
-        settings = Settings.model_validate({name: text for name, (_, text) in found.items() if text})
+        settings = Settings.model_validate(texts)
     except ValidationError as error:
         for one in error.errors(include_url=False, include_context=False, include_input=False):
             name = str(one["loc"][0])
@@ -410,6 +435,8 @@ def _belonging_together(settings: Settings) -> Iterator[str]:
         for name in ("traces_ratio", "traces_to_ivr"):
             if name in settings.model_fields_set:
                 yield f"{variable(name)}: {variable('traces_endpoint')} is not set, so nothing is traced; set it, or take this out"
+    if settings.store == "postgres" and not settings.database_url:
+        yield f"DATABASE_URL: not set, and IVRGUARD_STORE is postgres; {_for_example('database_url')}"
     if settings.audit_keep_days is not None and settings.audit_archive is None:
         yield "IVRGUARD_AUDIT_KEEP_DAYS: old entries need a place to go to; set IVRGUARD_AUDIT_ARCHIVE"
     if settings.audit_required and settings.audit_copy is None:

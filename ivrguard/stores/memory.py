@@ -125,6 +125,10 @@ class MemoryStore:
             self._drop(Key(kind, id_))
         return len(expired)
 
+    async def clock_ms(self) -> int | None:
+        """See `ports.Store.clock_ms`."""
+        return None
+
     async def close(self) -> None:
         """See `ports.Store.close`: later calls are refused with a fault."""
         self._closed = True

@@ -438,6 +438,10 @@ class SqliteStore:
         codec.check_limit(limit)
         return await self._done(lambda transaction: transaction.sweep(now_ms, limit))
 
+    async def clock_ms(self) -> int | None:
+        """See `ports.Store.clock_ms`."""
+        return None
+
     async def close(self) -> None:
         """See `ports.Store.close`: what was asked for before is finished, what comes later is refused."""
         if not self._closing:

@@ -36,7 +36,7 @@ def outside(monkeypatch):
     """Each command begins in the project's folder, in a clean environment, and leaves no log set up."""
     monkeypatch.chdir(ROOT)
     for name in [*os.environ]:
-        if name == "PORT" or name.startswith(("IVRGUARD_", "OTEL_")):
+        if name.startswith(("IVRGUARD_", "OTEL_")) or name in {"PORT", "DATABASE_URL", "DATABASE_URL_FILE"}:
             monkeypatch.delenv(name)
     before = structlog.get_config()
     yield

@@ -26,6 +26,7 @@ TOKEN, NEXT, OTHER = "first0token0" * 2, "next0token00" * 2, "other0token0" * 2
 KEY_BYTES = {name: bytes([place]) * 32 for place, name in enumerate(["k1", "k2", "p1", "n1", "s1"])}
 KEY = {name: base64.b64encode(key).decode() for name, key in KEY_BYTES.items()}
 
+DATABASE = "postgres://ivrguard:of_the_database@db.example.com:5433/ivrguard?sslmode=verify-full"
 GOOD = {
     "IVRGUARD_PUBLIC_URL": "https://guard.bank.example",
     "IVRGUARD_TWILIO_TOKENS": f"{ACCOUNT}={TOKEN},{NEXT};{SUBACCOUNT}={OTHER}",
@@ -79,6 +80,8 @@ def test_what_is_not_set_has_its_default():
         "flows": Path("flows"),
         "watch_flows": True,
         "store": "sqlite:var/ivrguard.db",
+        "database_url": "",
+        "database_connections": 8,
         "log_level": "info",
         "hash_threads": None,
         "sms_from": "",
@@ -132,6 +135,8 @@ def test_every_setting_has_its_effect():
             "IVRGUARD_OPS_PORT": "1",
             "IVRGUARD_FLOWS": "/etc/flows",
             "IVRGUARD_STORE": "memory",
+            "DATABASE_URL": DATABASE,
+            "IVRGUARD_DATABASE_CONNECTIONS": "16",
             "IVRGUARD_LOG_LEVEL": "error",
             "IVRGUARD_HASH_THREADS": "3",
             "IVRGUARD_SMS_FROM": "+18005550111",
@@ -172,6 +177,7 @@ def test_every_setting_has_its_effect():
     assert (found.public_url, found.host, found.port) == ("http://127.0.0.1:8080", "127.0.0.2", 0)
     assert (found.ops_host, found.ops_port) == ("::1", 1)
     assert (found.flows, found.store_path, found.log_level) == (Path("/etc/flows"), None, "error")
+    assert (found.store, found.database_url, found.database_connections) == ("memory", DATABASE, 16)
     assert (found.hash_threads, found.sms_from) == (3, "+18005550111")
     assert found.sms_api_url == "https://api.dublin.ie1.twilio.com"
     assert not found.watch_flows
@@ -259,6 +265,19 @@ def test_a_secret_of_kubernetes_is_read_through_its_links(tmp_path):
     assert list(load(environ, None).peppers) == ["p2", "p1"]
 
 
+def test_a_database_of_the_host_is_the_store_unless_another_is_chosen(tmp_path):
+    """Hosts set DATABASE_URL by themselves, or mount it as a file; whoever names a store has it."""
+    (tmp_path / "url").write_text(f"{DATABASE}\n")
+    for environ in ({"DATABASE_URL": DATABASE}, {"DATABASE_URL_FILE": str(tmp_path / "url")}):
+        found = load(GOOD | environ, None)
+        assert (found.store, found.database_url, found.store_path) == ("postgres", DATABASE, None)
+        assert load(GOOD | environ | {"IVRGUARD_STORE": "sqlite:x.db"}, None).store_path == Path("x.db")
+        assert "of_the_database" not in repr(found)
+    assert only(GOOD | {"IVRGUARD_STORE": "postgres"}).startswith(
+        "DATABASE_URL: not set, and IVRGUARD_STORE is postgres; for example DATABASE_URL=postgresql://"
+    )
+
+
 @pytest.mark.parametrize("end", ["", "\n", "\r\n", "  \n\n"])
 def test_what_an_editor_puts_at_the_end_of_a_file_is_no_part_of_the_secret(tmp_path, end):
     """`echo`, a Docker secret made by hand, a file saved on Windows, with a mark of its encoding in front."""
@@ -309,7 +328,7 @@ def test_all_faults_are_told_at_once_with_their_places(file):
             "for example PORT=8080"
         ),
         (
-            "IVRGUARD_STORE: this version knows sqlite:<file> and memory (which forgets all when it ends); "
+            "IVRGUARD_STORE: it is sqlite:<file>, postgres or memory (which forgets all when it ends); "
             "for example IVRGUARD_STORE=sqlite:/data/ivrguard.db"
         ),
         (
@@ -336,7 +355,9 @@ def test_all_faults_are_told_at_once_with_their_places(file):
         ("IVRGUARD_OPS_PORT", "-1", "Input should be greater than or equal to 0"),
         ("IVRGUARD_HASH_THREADS", "0", "Input should be greater than or equal to 1"),
         ("IVRGUARD_LOG_LEVEL", "loud", "Input should be 'debug', 'info', 'warning' or 'error'"),
-        ("IVRGUARD_STORE", "sqlite:", "this version knows sqlite:<file> and memory"),
+        ("IVRGUARD_STORE", "sqlite:", "it is sqlite:<file>, postgres or memory"),
+        ("IVRGUARD_DATABASE_CONNECTIONS", "1", "Input should be greater than or equal to 2"),
+        ("DATABASE_URL", "mysql://u:S3CRETS3CRET@db/x", "this does not begin with postgresql:// or postgres://"),
         ("IVRGUARD_SMS_MESSAGING_SERVICE_SID", "MG1", "String should match pattern"),
         ("IVRGUARD_SMS_API_URL", "http://api.example", "https is needed"),
         ("IVRGUARD_UPSTREAM_TOKEN", "short", "String should have at least 16 characters"),
@@ -517,7 +538,7 @@ def test_secrets_are_what_is_marked_as_such():
     assert set(SECRETS) == {
         "traces_headers",
         *("twilio_tokens", "twilio_shared_keys", "upstream_token"),
-        *("sealing_keys", "peppers", "naming_keys", "signing_keys", "directory_secret"),
+        *("sealing_keys", "peppers", "naming_keys", "signing_keys", "directory_secret", "database_url"),
     }
 
 

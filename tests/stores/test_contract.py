@@ -5,6 +5,7 @@ A new store is one more name in conftest.py.
 """
 
 import asyncio
+import secrets
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,13 +13,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from ivrguard.core.audit import GENESIS, Entry, verify
 from ivrguard.core.errors import StoreFault
 from ivrguard.core.lockout import Ledger
 from ivrguard.ports import Account, Change, Key, Listed, Put
 from ivrguard.stores.memory import MemoryStore
+from ivrguard.stores.postgres import PostgresStore
 from ivrguard.stores.sqlite import SqliteStore
 
 A, B, C = (Key("ledger", name) for name in ("acct-a", "acct-b", "acct-c"))
@@ -612,3 +614,18 @@ TestSqlite = AgainstSqlite.TestCase
 TestSqlite.settings = settings(
     max_examples=20, stateful_step_count=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+def test_postgres(postgres):
+    """The same machine, on tables that are emptied after each of its runs."""
+
+    class AgainstPostgres(Against):
+        async def make(self):
+            self.url = postgres.url()
+            return await PostgresStore.open(self.url, chance=secrets.token_bytes)
+
+        def teardown(self):
+            super().teardown()
+            postgres.free(self.url)
+
+    run_state_machine_as_test(AgainstPostgres, settings=TestSqlite.settings)
