@@ -118,7 +118,7 @@ def address_of(url: str) -> Address:
         parts = urlsplit(url)
         host = parts.hostname or ""
         given = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-        port = parts.port or 5432
+        port = parts.port or given.get("port", 5432)
     except ValueError:
         raise StoreFault(
             "DATABASE_URL cannot be read: write signs such as @ : / ? # % in a user or password percent-encoded"
@@ -211,7 +211,7 @@ class Pool:
 
     @classmethod
     async def open(cls, address: Address, *, connections_max: int = CONNECTIONS_MAX) -> Self:
-        """Make the pool; connections are opened as they are needed. Raises `StoreFault` for a URL that cannot be used."""
+        """Make the pool; connections are opened as they are needed."""
 
         async def ready(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
             if address.pooled:
@@ -228,22 +228,19 @@ class Pool:
         async def kept(connection: object) -> None:
             """Nothing of ours is left in a session, so nothing is asked of the server to clean it."""
 
-        try:
-            made = asyncpg.create_pool(
-                address.url,
-                min_size=0,
-                max_size=connections_max,
-                max_inactive_connection_lifetime=IDLE_S,
-                init=ready,
-                reset=kept,
-                ssl=address.tls,
-                timeout=CONNECT_S,
-                command_timeout=ANSWER_S,
-                statement_cache_size=0 if address.pooled else 64,
-            )
-            return cls(address, await made)
-        except Exception as error:  # noqa: BLE001 the library's own faults with a URL are of many kinds
-            raise fault_of(address, error) from None
+        made = asyncpg.create_pool(
+            address.url,
+            min_size=0,
+            max_size=connections_max,
+            max_inactive_connection_lifetime=IDLE_S,
+            init=ready,
+            reset=kept,
+            ssl=address.tls,
+            timeout=CONNECT_S,
+            command_timeout=ANSWER_S,
+            statement_cache_size=0 if address.pooled else 64,
+        )
+        return cls(address, await made)
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, until: float) -> T:
         """
@@ -282,8 +279,8 @@ class Pool:
     async def close(self) -> None:
         """Give every connection back, those of a server that does not answer too."""
         self._closed = True
-        try:
+        with suppress(
+            Exception
+        ):  # a server that is gone cannot be told good-bye; the library has cut it then
             async with asyncio.timeout(CLOSE_S):
                 await self._connections.close()
-        except Exception:  # noqa: BLE001 a server that is gone cannot be told good-bye
-            self._connections.terminate()

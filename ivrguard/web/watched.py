@@ -229,6 +229,10 @@ class WatchedStore:
         """See `ports.Store.sweep`."""
         return await self.behind.sweep(now_ms, limit=limit)
 
+    async def clock_ms(self) -> int | None:
+        """See `ports.Store.clock_ms`."""
+        return await self.behind.clock_ms()
+
     async def close(self) -> None:
         """See `ports.Store.close`."""
         await self.behind.close()

@@ -35,3 +35,44 @@ def test_what_a_command_does_not_need_it_does_not_ask_for(store, asked):
     """Whoever checks the record needs no secret."""
     result = asked({"IVRGUARD_STORE": store.env["IVRGUARD_STORE"]}, "audit", "verify")
     assert (result.code, result.err.partition(":")[0]) == (0, "no checkpoint")
+
+
+def test_every_command_opens_the_postgres_that_the_settings_name(database, keys, asked, ends, tmp_path):
+    """Accounts, desks, keys, locks and the record; a backup is the database's own tools' business; no word shows the URL."""
+    canary = "p4ssw0rd0of0the0canary"
+    env = {**keys, "DATABASE_URL": database.replace("postgres@", f"postgres:{canary}@"), "IVRGUARD_STORE": ""}
+    where = f"postgresql://{database.partition('host=')[2].partition('&')[0]}"
+    told = [
+        asked(env, *words)
+        for words in (
+            ("migrate",),
+            ("accounts", "add", ACCOUNT, "--number", OWNER),
+            ("desks", "add", "ann", "--queue", "workflow:*"),
+            ("locks", "list"),
+            ("keys", "rotate", "--help"),
+            ("audit", "show"),
+            ("audit", "verify"),
+            ("audit", "verify", "postgres"),
+        )
+    ]
+    assert [one.code for one in told] == [0] * len(told), [one.err for one in told]
+    assert told[0].out.startswith(where)
+    assert told[0].out.endswith(": at version 1\n")
+    copied = asked(env, "backup", tmp_path / "copy")
+    assert (copied.code, "pg_dump" in copied.err) == (1, True)
+    assert canary not in "".join(one.out + one.err for one in [*told, copied])
+
+
+def test_migrate_says_what_it_did(postgres, asked, ends):
+    """From nothing to this version, and then nothing."""
+    postgres.sql("CREATE SCHEMA told")
+    env = {"DATABASE_URL": postgres.at_schema("told")}
+    where = f"postgresql://{postgres.data}:{postgres.port}/postgres"
+    refused = asked(env, "audit", "verify")
+    assert (refused.code, refused.out) == (1, "")
+    assert "it is of version 0, and this ivrguard wants 1: `ivrguard migrate`" in " ".join(
+        refused.err.split()
+    )
+    ends(asked(env, "migrate"), 0, f"{where}: at version 1, was at 0\n")
+    ends(asked(env, "migrate"), 0, f"{where}: at version 1\n")
+    postgres.sql("DROP SCHEMA told CASCADE")

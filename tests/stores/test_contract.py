@@ -448,6 +448,12 @@ async def test_sweeping_among_amendments_is_one_of_them(store):
     assert Ledger(run=2) == await store.read(A)
 
 
+async def test_a_store_of_one_machine_has_that_machines_clock(store):
+    """None; one that many share tells its own, in ms."""
+    told = await store.clock_ms()
+    assert told is None or 1_700_000_000_000 < told < 4_000_000_000_000
+
+
 # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────
 
 

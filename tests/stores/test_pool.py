@@ -179,6 +179,23 @@ async def test_connections_are_bounded_and_whoever_waits_too_long_is_told(databa
         await one.run(slow, until=soon())
 
 
+async def test_closing_ends_though_somebody_is_served(database, monkeypatch):
+    """He is told; what is cut is cut."""
+    monkeypatch.setattr(pool, "CLOSE_S", 0.05)
+    one = await Pool.open(address_of(database))
+    taken = asyncio.Event()
+
+    async def slow(connection):
+        taken.set()
+        await connection.execute("SELECT pg_sleep(30)")
+
+    task = asyncio.ensure_future(one.run(slow, until=soon() + 30))
+    await taken.wait()
+    await one.close()
+    with pytest.raises(Passing):
+        await task
+
+
 async def test_a_database_that_forgets_what_it_committed_is_told_not_to(postgres, database):
     """Law 4: in our own session it is turned on; behind a pooler it is refused."""
     off = f"{database}&synchronous_commit=off"
@@ -349,5 +366,5 @@ async def test_behind_a_pooler_that_hands_sessions_round(postgres, database):
             runs, value = await asked(f"{url}?pgbouncer=true")
             assert runs[-1] == value.run
         for words in ("", "?search_path=x"):
-            with pytest.raises(StoreFault, match="Add pgbouncer=true|add pgbouncer=true"):
+            with pytest.raises(StoreFault, match=r"[Aa]dd pgbouncer=true"):
                 await asked(url + words)

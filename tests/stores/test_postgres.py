@@ -223,8 +223,7 @@ async def test_a_conflict_that_the_database_finds_is_tried_again(database, monke
     true = PostgresStore._try_at
 
     async def conflicting(self, held, batch, connection):
-        act = await true(self, held, batch, _Conflicting(connection, conflicts))
-        return act
+        return await true(self, held, batch, _Conflicting(connection, conflicts))
 
     monkeypatch.setattr(PostgresStore, "_try_at", conflicting)
     async with opened(database) as store:
@@ -293,7 +292,7 @@ async def test_when_no_answer_comes_at_all_the_fault_says_that_nobody_knows(wire
     """It may have taken; the caller is told in time, and the store goes on when the server does."""
     async with opened(wire.url) as store:
         before_writing(wire.open.clear)
-        with pytest.raises(StoreFault, match="does not answer.*; whether it took cannot be told"):
+        with pytest.raises(StoreFault, match=r"does not answer.*; whether it took cannot be told"):
             await store.amend([A], counting(A))
         wire.open.set()
         assert await store.amend([A], counting(A)) in {1, 2}
@@ -418,7 +417,7 @@ async def test_tries_are_bounded(database, monkeypatch):
 
     monkeypatch.setattr(PostgresStore, "_try", overtaken)
     async with opened(database) as store:
-        with pytest.raises(StoreFault, match="other nodes were faster 12 times$"):
+        with pytest.raises(StoreFault, match=r"other nodes were faster 12 times$"):
             await store.amend([A], counting(A))
 
 

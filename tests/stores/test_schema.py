@@ -13,9 +13,9 @@ from ivrguard.stores.postgres import migrate
 
 def test_a_version_is_this_programs_or_refused_with_what_to_do():
     schema.check("db", len(schema.MIGRATIONS))
-    with pytest.raises(StoreFault, match="^db: it is of version 0, .*: `ivrguard migrate` brings it there$"):
+    with pytest.raises(StoreFault, match=r"^db: it is of version 0, .*: `ivrguard migrate` brings it there$"):
         schema.check("db", 0)
-    with pytest.raises(StoreFault, match="^db: it is of version 99, .* install the newer ivrguard"):
+    with pytest.raises(StoreFault, match=r"^db: it is of version 99, .* install the newer ivrguard"):
         schema.check("db", 99)
 
 

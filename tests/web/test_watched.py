@@ -196,6 +196,7 @@ async def test_a_store_is_what_it_was(metrics):
     assert await store.head() == await real.head()
     assert await store.prune(1) == 1
     assert await store.sweep(2) == 1
+    assert await store.clock_ms() is None
     await store.amend([], lambda _: Change(None, (), (entry,)))
     assert value(metrics, "ivrguard_record_events_total", event="authn_login_lock") == 3
     await store.close()
