@@ -1,5 +1,6 @@
 """The command line as a whole: what is in it, and how it refuses."""
 
+import inspect
 import sys
 
 import pytest
@@ -49,3 +50,11 @@ def test_every_command_has_a_help_worth_reading(path):
     result = asked(*path, "--help")
     assert result.exit_code == 0
     assert f"Usage: ivrguard {' '.join(path)}" in result.stdout.replace("root", "ivrguard")
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_breaks_its_lines_where_a_terminal_does(path):
+    """Rich keeps the breaks of every paragraph but the first: lines of the code's own width would be broken twice at 80."""
+    for paragraph in inspect.cleandoc(COMMANDS[path].help).split("\n\n")[1:]:
+        lines = paragraph.split("\n")
+        assert len(lines) == 1 or max(map(len, lines)) <= 80

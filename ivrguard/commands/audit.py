@@ -120,8 +120,9 @@ def audit_verify(
     """
     Walk the chain to its end: 1 if anything was changed, cut, swapped, taken out, or made anew.
 
-    Checkpoints show what a chain alone cannot: that all of it was made anew, or its end cut off. Those in the store are
-    checked with the public halves of the signing keys; an auditor needs IVRGUARD_PUBLIC_KEYS and no other key.
+    Checkpoints show what a chain alone cannot: that all of it was made anew, or
+    its end cut off. Those in the store are checked with the public halves of
+    the signing keys; an auditor needs IVRGUARD_PUBLIC_KEYS and no other key.
     """
     configured = settled(config, NO_KEYS)
     public, begin = public_keys_of(configured), bound_of(since, "--since")
@@ -254,8 +255,10 @@ def audit_export(
     """
     Write the record as lines of JSON, each one entry, without a gap.
 
-    Nothing in it is secret: accounts are keyed hashes. JSON lines hold the chain and its checkpoints, so that a file can
-    be verified by itself (`ivrguard audit verify FILE`); OCSF 1.4.0 is for tools that know it. docs/record.md has the table.
+    Nothing in it is secret: accounts are keyed hashes. JSON lines hold the
+    chain and its checkpoints, so that a file can be verified by itself
+    (`ivrguard audit verify FILE`); OCSF 1.4.0 is for tools that know it.
+    docs/record.md has the table.
     """
     begin, end = bound_of(since, "--since"), bound_of(until, "--until")
 
@@ -304,8 +307,9 @@ def audit_prune(
     """
     Put old entries into an archive, verify it, and take them out of the store.
 
-    What is left begins behind a signed checkpoint, and archive and store are verified as one:
-    `ivrguard audit verify ARCHIVE STORE`. Keep the archive as long as you must (PCI DSS 10.5.1: twelve months).
+    What is left begins behind a signed checkpoint, and archive and store are
+    verified as one: `ivrguard audit verify ARCHIVE STORE`. Keep the archive as
+    long as you must (PCI DSS 10.5.1: twelve months).
     """
     bound, now = bound_of(before, "--before"), wall_clock_ms()
     if bound is None or bound.at_ms is None:

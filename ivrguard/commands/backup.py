@@ -63,9 +63,10 @@ def restore(
     """
     Put a copy back in the place of the store, and say so in its record. Servers must be stopped.
 
-    It goes back in time: wrong answers counted since the copy are forgotten, locks too; tokens and codes spent since may
-    be good again until they expire; PINs and accounts are those of then. Where that matters, disable the accounts
-    concerned before you start.
+    It goes back in time: wrong answers counted since the copy are forgotten,
+    locks too; tokens and codes spent since may be good again until they expire;
+    PINs and accounts are those of then. Where that matters, disable the
+    accounts concerned before you start.
     """
     path = _path(config)
     begun = datetime.fromtimestamp(wall_clock_ms() / 1000, UTC)

@@ -83,9 +83,11 @@ def directory_try(
     """
     Ask your own system about an account that is there and one that is not, before the first caller does.
 
-    Tells whether the protocol of docs/directory.md holds: signatures, certificates, one spelling of each account, and
-    the same time for everybody. Use an account made for tests: random PINs are tried on it, which no rule counts.
-    Ends with 0 if all is well, and with 1 if something must be mended first.
+    Tells whether the protocol of docs/directory.md holds: signatures,
+    certificates, one spelling of each account, and the same time for everybody.
+    Use an account made for tests: random PINs are tried on it, which no rule
+    counts. Ends with 0 if all is well, and with 1 if something must be mended
+    first.
     """
     name = account_of(account)
     nobody = account_of(unknown) if unknown else _made_up(name)

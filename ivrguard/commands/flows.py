@@ -55,8 +55,9 @@ def check(
     """
     Look through flow files: every fault with file, line and column, and the guesses that a flow allows.
 
-    Ends with 1 if there is a fault: nothing goes live with one. Warnings are for you to weigh, and change nothing.
-    What falls short of a profile is a fault for this command alone: the server takes the flow.
+    Ends with 1 if there is a fault: nothing goes live with one. Warnings are
+    for you to weigh, and change nothing. What falls short of a profile is a
+    fault for this command alone: the server takes the flow.
     """
     loaded = looked_through(path)
     judged = [_judged(one, one.flow, profile) for one in loaded.files if one.flow is not None]

@@ -102,8 +102,9 @@ def keys_rotate(
     """
     Print the keys of one use with a new one in front; the old ones are read on.
 
-    Nothing changes until the variable has the new value and the server is started anew. Nodes that are started one after
-    the other must all know a key before one of them uses it: --behind first, then --forward.
+    Nothing changes until the variable has the new value and the server is
+    started anew. Nodes that are started one after the other must all know a key
+    before one of them uses it: --behind first, then --forward.
     """
     of = USES[kind]
     found: Mapping[str, bytes] = getattr(settled(config, frozenset({of.setting})), of.setting)

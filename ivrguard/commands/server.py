@@ -193,15 +193,18 @@ def warned(unfit: str | None) -> None:
 
 @app.command(
     name="serve",
-    epilog="Every setting: ivrguard settings, or docs/settings.md.\n\n"
-    "Example: PORT=8080 IVRGUARD_PUBLIC_URL=https://guard.example.com ivrguard serve",
+    epilog="Once: (umask 077; ivrguard keys new > ivrguard.env); ivrguard migrate\n\n"
+    "Then: set -a; . ./ivrguard.env; set +a; IVRGUARD_PUBLIC_URL=https://guard.example.com "
+    "IVRGUARD_TWILIO_TOKENS='AC…=<auth token>' ivrguard serve\n\n"
+    "Every setting: ivrguard settings. Health and metrics: port 9464 on loopback. What to watch: docs/operations.md.",
 )
 def serve_(config: Config = CONFIG) -> None:
     """
     Answer webhooks until SIGTERM; then finish what is under way.
 
-    Flows and settings are looked through first: with a fault in them nothing is started. Flow files that change
-    later take effect by themselves (SIGHUP asks for it); with a fault in them what runs stays.
+    Flows and settings are looked through first: with a fault in them nothing is
+    started. Flow files that change later take effect by themselves (SIGHUP asks
+    for it); with a fault in them what runs stays.
     """
     configured = settled(config, settings.SERVE)
     flows = flows_of(configured.flows)

@@ -88,14 +88,18 @@ def play(
     """
     A telephone in the terminal: call a flow, or have a story call it, before a caller does.
 
-    Guard, store and provider run on this machine for as long as the call lasts, with one made-up customer; nothing
-    of yours is touched. Behind them stands a pretend IVR.
+    Guard, store and provider run on this machine for as long as the call lasts,
+    with one made-up customer; nothing of yours is touched. Behind them stands a
+    pretend IVR.
 
-    A story ends with 0 only if it came true; if not, with what was expected where, below the talk so far. A call that
-    is recorded comes true when it is played: in place of PINs, codes and account numbers the story has their names.
+    A story ends with 0 only if it came true; if not, with what was expected
+    where, below the talk so far. A call that is recorded comes true when it is
+    played: in place of PINs, codes and account numbers the story has their
+    names.
 
-    A real IVR gets requests signed for its own URL; it has 10 seconds and 64 kB for each answer. It cannot ask Twilio
-    about the call, which is none, nor check X-Ivrguard-Assertion, whose keys are made for the moment.
+    A real IVR gets requests signed for its own URL; it has 10 seconds and 64 kB
+    for each answer. It cannot ask Twilio about the call, which is none, nor
+    check X-Ivrguard-Assertion, whose keys are made for the moment.
     """
     if script is not None and (caller, attested, record) != (None, None, None):
         fail("--script: the story says who calls: leave out --from, --attested and --record")
@@ -159,9 +163,10 @@ def rehearse(
     """
     Play every story of your flows: a line each, and what went wrong with the talk so far.
 
-    Ends with 0 if all of them came true. Each one has a guard, a store, a provider and customers of its own, on this
-    machine. The IVR behind it is a stub that says the path that it was asked for, unless the story says otherwise.
-    Time passes as a story says, so that an hour takes no time.
+    Ends with 0 if all of them came true. Each one has a guard, a store, a
+    provider and customers of its own, on this machine. The IVR behind it is a
+    stub that says the path that it was asked for, unless the story says
+    otherwise. Time passes as a story says, so that an hour takes no time.
     """
     known = flows_of(flows)
     paths = _stories(flows, stories, known[0].name)
