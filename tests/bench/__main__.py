@@ -3,7 +3,7 @@ Every bench, side by side in one run: `make bench`, or for some of them.
 
     PYTHONPATH=tests python -m bench [--rounds N] [--calls N] [--page FILE] [PART ...]
 
-Parts: serving, hashing, parts, store, existence. The whole takes some 25 minutes on two cores; with `--page` it writes
+Parts: serving, hashing, parts, store, full, existence. The whole takes some 25 minutes on two cores; with `--page` it writes
 docs/performance.md. Ratios only: machines differ, and the same machine has moods. Peers are built in build/bench, from
 PyPI and npm packages locked by hash. Linux, two cores.
 """
@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import existence, hashing, parts, serving, store
+from bench import existence, full, hashing, parts, serving, store
 from bench.rows import Row, say, table
 
 PAGE = """# Performance
@@ -60,7 +60,13 @@ def stored(rounds: int) -> Iterator[Row]:
     )
 
 
-SECTIONS = {"serving": serving.rows, "hashing": hashing.rows, "parts": parts.rows, "store": stored}
+SECTIONS = {
+    "serving": serving.rows,
+    "hashing": hashing.rows,
+    "parts": parts.rows,
+    "store": stored,
+    "full": full.rows,
+}
 
 
 def main() -> None:
@@ -71,7 +77,7 @@ def main() -> None:
     )
     asked.add_argument("--rounds", type=int, default=7, help="rounds of each row (7)")
     asked.add_argument(
-        "--calls", type=int, default=10_000, help="calls a side and run, for `existence` (10000)"
+        "--calls", type=int, default=10_000, help="calls a side, all runs together, for `existence` (10000)"
     )
     asked.add_argument("--page", type=Path, help="write the page here; only with every part")
     given = asked.parse_args()

@@ -27,7 +27,7 @@ from ivrguard.ports import Account, Change, Key, Put
 from ivrguard.stores.sqlite import SqliteStore
 
 SIDES = ("known", "unknown", "locked")
-RUNS = 3
+RUNS = 5
 LINK = re.compile(rb'https?://[^"<]*')
 WRONG = "10293847"
 FAILURES = 5
@@ -106,7 +106,8 @@ def measured(
 
 
 def report(calls: int) -> str:
-    """What came out, in Markdown. `calls` a side and run."""
+    """What came out, in Markdown. `calls` a side, all runs together."""
+    every, calls = calls, -(-calls // RUNS)
     os.sched_setaffinity(0, {int(servers.LOAD_CORE)})
     fresh = itertools.count(int.from_bytes(os.urandom(6)))
     found: dict[tuple[str, str], list[float]] = {pair: [] for pair in itertools.combinations(SIDES, 2)}
@@ -132,4 +133,4 @@ def report(calls: int) -> str:
         runs = ", ".join(f"{area:.3f}" for area in areas)
         lines.append(f"| {one} / {other} | {statistics.median(areas):.3f} | {runs} |")
     verdict = "the same for all three, to the byte, links aside" if same else "**not the same**"
-    return "\n".join([*lines, "", f"{calls:,} calls a side and run. What was said: {verdict}."])
+    return "\n".join([*lines, "", f"{every:,} calls a side in {RUNS} runs. What was said: {verdict}."])
