@@ -67,6 +67,8 @@ SWEEP_EVERY_S = 60.0
 SWEEP_LIMIT = 1_000
 LINE_BYTES_MAX = 16_380
 READY_DEADLINE_S = 2.0
+CLOCK_APART_MS = 2_000
+"""How far this machine's clock may be from that of a store which others share, before an operator is told."""
 GARBAGE_THRESHOLD = 10_000
 """Objects made and kept before cycles are looked for: a webhook makes some hundreds and leaves no cycle."""
 
@@ -211,6 +213,7 @@ class Server:
         self._runners: list[web.AppRunner] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
+        self._clock_note: str | None = None
         self.port = parts.port
         self.ops_port = parts.ops_port
 
@@ -263,7 +266,11 @@ class Server:
 
     def note(self) -> str | None:
         """What an operator should know, though callers are let through."""
-        notes = [self.reloader.note if self.reloader is not None else None, self.recorder.note]
+        notes = [
+            self.reloader.note if self.reloader is not None else None,
+            self.recorder.note,
+            self._clock_note,
+        ]
         if self.bank is not None and (left_alone := self.bank.left_alone()):
             notes.append(f"the bank's system does not answer, and is left alone: {', '.join(left_alone)}")
         return "; ".join(filter(None, notes)) or None
@@ -320,11 +327,25 @@ class Server:
             try:
                 if self.reloader is not None:
                     await self.reloader.renew()
+                await self._compare_clocks()
                 while (swept := await self.world.store.sweep(self._parts.clock(), limit=SWEEP_LIMIT)) > 0:
                     self.metrics.swept.inc(swept)
             except Fault as fault:
                 logger.error("sweep_failed", reason=fault.reason, detail=str(fault))
             await asyncio.sleep(SWEEP_EVERY_S)
+
+    async def _compare_clocks(self) -> None:
+        """Locks, codes and tokens are times, and a call may go from node to node: all of them go by the clock of their own."""
+        asked_ms = self._parts.clock()
+        theirs_ms = await self.world.store.clock_ms()
+        if theirs_ms is None:
+            return
+        ahead_ms = (asked_ms + self._parts.clock()) // 2 - theirs_ms
+        self.metrics.clock_ahead.set(ahead_ms / 1000)
+        self._clock_note = None
+        if abs(ahead_ms) > CLOCK_APART_MS:
+            self._clock_note = f"this machine's clock is {ahead_ms / 1000:+.1f} s from that of the store"
+            logger.warning("clock_apart", detail=self._clock_note, hint="set the clocks by NTP")
 
     async def stop(self) -> None:
         """Drain and close; see the module."""

@@ -143,6 +143,11 @@ class Metrics:
             "Amendments that wait for the store or are being written",
             registry=self.registry,
         )
+        self.clock_ahead = Gauge(
+            "ivrguard_clock_ahead_seconds",
+            "How far this machine's clock is ahead of that of a store which many share; 0 for a store of this machine's",
+            registry=self.registry,
+        )
         self.judgement_seconds = self._histogram(
             "ivrguard_judgement_seconds", "Time to judge an answer, its wait for a thread included", "factor"
         )

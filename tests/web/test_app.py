@@ -333,6 +333,31 @@ async def test_the_sweeper_says_what_is_in_force(parts, monkeypatch):
     await server.stop()
 
 
+@pytest.mark.parametrize(
+    ("ahead_ms", "note"),
+    [
+        (5_500, "this machine's clock is +5.5 s from that of the store"),
+        (-2_500, "this machine's clock is -2.5 s from that of the store"),
+        (2_000, None),
+        (0, None),
+        (None, None),
+    ],
+)
+async def test_a_clock_that_is_apart_is_told(parts, logged, ahead_ms, note):
+    """A metric always; a note and a line of the log when it matters. A store of this machine's has no other clock."""
+
+    class Shared(MemoryStore):
+        async def clock_ms(self):
+            return None if ahead_ms is None else NOW_MS - ahead_ms
+
+    server = Server(replace(parts, store=Shared(), clock=lambda: NOW_MS))
+    await server._compare_clocks()
+    assert server.note() == note
+    assert server.metrics.registry.get_sample_value("ivrguard_clock_ahead_seconds") == (ahead_ms or 0) / 1000
+    assert {line["detail"] for line in logged if line["event"] == "clock_apart"} == ({note} - {None})
+    await server.stop()
+
+
 async def test_the_sweeper_survives_the_store(parts, monkeypatch, logged):
     """A fault is one line; the next round sweeps again."""
     monkeypatch.setattr(app, "SWEEP_EVERY_S", 0.001)
