@@ -6,7 +6,7 @@ Flows on disk that cannot be loaded do not make it unready, because those before
 `/metrics`: Prometheus. No label holds a number, an account or a path.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -129,6 +129,38 @@ class Metrics:
             "ivrguard_flow_info", "1 for each flow in force", ["flow", "version"], registry=self.registry
         )
         ProcessCollector(registry=self.registry)
+        for counter, *labels in self._from_the_beginning():
+            counter.labels(*labels)
+
+    def _from_the_beginning(self) -> Iterator[tuple[Counter, *tuple[str, ...]]]:
+        """
+        What alerts look for is there as 0 before it happens: the first of its kind is no increase to Prometheus otherwise
+        (https://prometheus.io/docs/practices/instrumentation/#avoid-missing-metrics).
+        """
+        faults = ("store", "upstream", "directory", "notify", "record", "fault", "out_of_sight", "busy")
+        for outcome in (
+            "bug",
+            "deadline",
+            "too_many",
+            "upstream_refused",
+            *(f"fault_{each}" for each in faults),
+        ):
+            yield self.webhooks, outcome
+        yield self.refused, "signature"
+        for outcome in ("redeemed", "refused", "unknown_desk"):
+            yield self.redemptions, outcome
+        for event in ("authn_login_success", "authn_login_fail", "authn_login_lock"):
+            yield self.record_events, event
+        for operation in ("read", "amend", "list"):
+            for outcome in ("done", "store", "error"):
+                yield self.store_operations, operation, outcome
+        for outcome in ("2xx", "5xx", "upstream"):
+            yield self.upstream_requests, outcome
+        for request in ("message", "verify_start", "verify_check"):
+            for outcome in ("done", "notify"):
+                yield self.twilio_requests, request, outcome
+        yield self.judgements, "pin", "busy"
+        yield self.directory_requests, "verify", "unsettled"
 
     def _ports(self) -> None:
         """What web/watched.py counts: the store, the judges, and everybody elsewhere."""

@@ -70,6 +70,27 @@ async def test_every_name_is_one_that_the_server_gives(guarded):
         assert names - given == set(), where
 
 
+async def test_what_an_alert_waits_for_is_there_before_it_happens(guarded):
+    """As 0: to Prometheus a counter that appears with 1 has not risen, so the first bug would wake nobody."""
+    async with guarded.session.get(f"{guarded.ops_url}/metrics") as answer:
+        samples = [
+            (name, dict(re.findall(r'(\w+)="([^"]*)"', labels)))
+            for name, labels in re.findall(r"^(ivrguard_\w+)\{(.*)\} ", await answer.text(), re.MULTILINE)
+        ]
+    for rule in RULES:
+        for name, selector in named(rule["expr"]):
+            if not name.endswith("_total"):
+                continue
+            exact = re.findall(r'(\w+)=~?"([^"]*)"', selector)
+            for label, text in exact:
+                for value in text.split("|"):
+                    assert [
+                        labels
+                        for each, labels in samples
+                        if each == name and re.fullmatch(value, labels[label])
+                    ], f"{rule['alert']}: {name} {label}={value}"
+
+
 def test_every_label_is_one_of_its_metric():
     """In selectors; and where they are grouped by, of some metric in the expression."""
     labels = labels_of(Metrics())
