@@ -6,7 +6,7 @@ The command line: every command, put together.
 
 import typer
 
-from ivrguard.commands import backup, explain, flows, graph, schema, server, stories
+from ivrguard.commands import backup, explain, flows, graph, redteam, schema, server, stories
 from ivrguard.commands.accounts import accounts
 from ivrguard.commands.audit import record
 from ivrguard.commands.bulk import bulk
@@ -23,7 +23,16 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-for part in (server.app, backup.app, flows.app, explain.app, graph.app, schema.app, stories.app):
+for part in (
+    server.app,
+    backup.app,
+    flows.app,
+    explain.app,
+    graph.app,
+    schema.app,
+    stories.app,
+    redteam.app,
+):
     app.add_typer(part)
 accounts.add_typer(bulk)
 for group in (accounts, directory, desks, lockouts, record, keys):

@@ -7,7 +7,7 @@ Laws of this file
     most menus do.
  2. A caller who waits at a question of its own can be led to any path (`leads`).
  3. What was told is a document's verbs, as they are (https://www.twilio.com/docs/voice/twiml), for a path, or for a
-    path and the keys that came to it.
+    path and the keys that came to it. One that begins with a declaration (`<?xml`, `<!DOCTYPE`) is a whole document.
  4. It believes what Twilio signed, and nothing else, as an IVR should: twilio's own validator judges.
  5. All that reaches it is kept, so that a story can tell what never did.
 """
@@ -61,7 +61,9 @@ class Stub:
                 return web.Response(status=403)
             digits = (form or MultiDict(request.query)).get("Digits", "")
             self._seen.append((request.path, digits))
-            document = f"<Response>{self._document(request.path, digits)}</Response>"
+            document = self._document(request.path, digits)
+            if not document.startswith(("<?", "<!")):
+                document = f"<Response>{document}</Response>"
             return web.Response(text=document, content_type="text/xml")
 
         served = web.Application()

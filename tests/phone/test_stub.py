@@ -2,6 +2,7 @@
 
 from contextlib import AsyncExitStack
 
+import aiohttp
 import pytest
 from twilio.request_validator import RequestValidator
 
@@ -76,3 +77,21 @@ async def test_it_keeps_what_reaches_it(asking, stub):
     await asking("/menu", "34", method="GET")
     await asking("/hours")
     assert (stub.paths_seen(), stub.digits_seen()) == (["/menu", "/menu", "/hours"], {"12", "34"})
+
+
+async def test_a_document_with_a_declaration_is_whole(stub):
+    """It stands as it is told, so that what a guard does with a DTD can be tried."""
+    whole = '<!DOCTYPE Response [<!ENTITY x "y">]><Response><Say>&x;</Say></Response>'
+    stub.answers("/declared", whole)
+    assert stub._document("/declared", "") == whole
+    async with AsyncExitStack() as stack:
+        origin = await listen(stub.app(AUTH_TOKEN), stack)
+        url = f"{origin}/declared"
+        headers = {
+            "X-Twilio-Signature": RequestValidator(AUTH_TOKEN).compute_signature(url, {"CallSid": "CA1"})
+        }
+        async with (
+            aiohttp.ClientSession() as opened,
+            opened.post(url, data={"CallSid": "CA1"}, headers=headers) as answer,
+        ):
+            assert await answer.text() == whole
