@@ -40,6 +40,10 @@ class _Seen:
 
 async def _tell_apart(ground: Ground) -> None:
     """An owner's account, one that nobody has, and one that is locked: the same keys, by the same sort of caller."""
+    if ground.flow.locks.on_locked_dial is not None:
+        ground.notes.append(
+            "`on_locked` puts whoever is locked through to a human, and so tells him; unknown accounts lock alike"
+        )
     locked = await ground.account(4_001)
     for factor in ground.flow.factors:
         way = await ground.way_to(factor)
@@ -72,7 +76,12 @@ async def _listen(ground: Ground, account: str, decline: str) -> _Seen:
         least_s = min(least_s, time.process_time() - began_s)
         ground.tried["answers compared"] += 1
     await ground.at.server.guard.drain()
-    answers = tuple((each.status, _DRAWN.sub("", each.body)) for each in line.requests)
+    human = f"<Dial>{ground.flow.locks.on_locked_dial}</Dial>"  # what a flow says of locks aloud is its own affair
+    answers = tuple(
+        (each.status, _DRAWN.sub("", each.body.replace(human, "<Hangup/>")))
+        for each in line.requests
+        if each.purpose != "callback"
+    )
     seen = _Seen(answers, ground.watch.looked, least_s)
     await ground.leave(line)
     return seen
