@@ -16,7 +16,7 @@ from ivrguard.core.rules import Target, decide
 from ivrguard.phone.exchange import Line
 from ivrguard.phone.heard import Asked, Said
 from ivrguard.phone.redteam.attack import Attack
-from ivrguard.phone.redteam.goals import Goal, protected, strength, visit
+from ivrguard.phone.redteam.goals import Goal, goals, protected, strength, visit
 from ivrguard.phone.redteam.ground import Ground, handed_on
 from ivrguard.phone.redteam.straying import credulous, spellings
 from ivrguard.phone.rig import PUBLIC_URL
@@ -154,7 +154,7 @@ async def _lead_on(ground: Ground) -> None:
         key=lambda one: -strength(ground.flow, one.demand),
     )
     for goal in strongest[:1]:
-        for document in _leading_on(goal.path):
+        for document in _leading_on(goal.path, _open_queue(ground)):
             line = await _first(ground)
             if line is None or await _may(ground, line, goal):
                 return
@@ -168,12 +168,19 @@ async def _lead_on(ground: Ground) -> None:
             await ground.leave(line)
 
 
-def _leading_on(path: str) -> tuple[str, ...]:
+def _open_queue(ground: Ground) -> str:
+    """A queue where anybody may wait, if there is one: its music is where a caller who proved nothing can be led."""
+    every = goals(ground.flow, ground.clock())
+    open_ = (one.target for one in every if one.target is not None and one.demand.require is None)
+    return next((one.value for one in open_ if one.kind == "enqueue"), "redteam")
+
+
+def _leading_on(path: str, queue: str) -> tuple[str, ...]:
     """Documents that lead to a path: every way with the plain spelling, and every spelling in one of the ways."""
     ways = (
         "<Redirect>{}</Redirect>",
         '<Redirect method="GET">{}</Redirect>',
-        '<Enqueue waitUrl="{}">redteam</Enqueue>',
+        f'<Enqueue waitUrl="{{}}">{escape(queue)}</Enqueue>',
         f"<Redirect>{PUBLIC_URL}{{}}</Redirect>",
     )
     every = [escape(written) for written in spellings(path)]
