@@ -206,18 +206,24 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """The caller's leg asks the IVR for something. `held`: that request, sealed."""
+    """The caller's leg asks the IVR for something. `held`: that request, sealed; `again`: see `Resumed`."""
 
     visit: Visit
     held: str = field(repr=False)
     nonce: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The caller's leg came to the transfer that was cut out of the IVR's document."""
+    """
+    The caller's leg came to the transfer that was cut out of the IVR's document.
+
+    `again`: this webhook was taken before, and its answer was lost: what is granted now was granted then.
+    """
 
     nonce: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,15 +107,15 @@ def _settle(flow: Flow, call: Call, books: Books, factor: str, attempt: str, *, 
 def step(flow: Flow, call: Call, books: Books, event: Event, now_ms: int) -> Step:
     """One turn of the call. Pure: same arguments, same result."""
     match event:
-        case Arrived(visit, held, nonce):
+        case Arrived(visit, held, nonce, again):
             what, demand = asked_of(flow, visit)
             pending = Pending(what, (demand,), since_turn=call.turn, about=visit.path)
             if what is What.REQUEST and missing(flow, call, demand, call.turn, now_ms) != ():
                 pending = replace(pending, held=held)
             call = replace(call, pending=pending, question=None)
-            return _proceed(flow, call, books, nonce, now_ms, first=True)
-        case Resumed(nonce):
-            return _proceed(flow, call, books, nonce, now_ms, first=True)
+            return _proceed(flow, call, books, nonce, now_ms, first=True, again=again)
+        case Resumed(nonce, again):
+            return _proceed(flow, call, books, nonce, now_ms, first=True, again=again)
         case Answered():
             return _answered(flow, call, books, event, now_ms)
         case Judged():
@@ -138,14 +138,23 @@ def step(flow: Flow, call: Call, books: Books, event: Event, now_ms: int) -> Ste
             return _replied(replace(call, paused=() if resumed else call.paused), books, cut)
 
 
-def _proceed(flow: Flow, call: Call, books: Books, nonce: str, now_ms: int, *, first: bool = False) -> Step:
+def _proceed(
+    flow: Flow,
+    call: Call,
+    books: Books,
+    nonce: str,
+    now_ms: int,
+    *,
+    first: bool = False,
+    again: bool = False,
+) -> Step:
     """Let the pending thing go on if all its demands hold now; otherwise ask for the first thing missing."""
     pending = call.pending
     if pending is None:
         return Step(call, books, Rest())
     plans = [missing(flow, call, demand, pending.since_turn, now_ms) for demand in pending.demands]
     if all(found == () for found in plans):
-        return _granted(flow, call, books, pending, nonce, now_ms)
+        return _granted(flow, call, books, pending, nonce, now_ms, again=again)
     if not call.account:
         return _ask(flow, call, books, Question(nonce), (), now_ms, entry=first)
     if any(found is None for found in plans):
@@ -166,7 +175,9 @@ def _instead(
     return replace(turn, entries=(*entries, *turn.entries))
 
 
-def _granted(flow: Flow, call: Call, books: Books, pending: Pending, nonce: str, now_ms: int) -> Step:
+def _granted(
+    flow: Flow, call: Call, books: Books, pending: Pending, nonce: str, now_ms: int, *, again: bool
+) -> Step:
     intent = next((demand.intent for demand in pending.demands if demand.intent), "")
     done = replace(call, question=None, misses=0, declined=())
     if pending.what is What.PIN_CHANGE:
@@ -174,22 +185,22 @@ def _granted(flow: Flow, call: Call, books: Books, pending: Pending, nonce: str,
         new_pin = Question(nonce, about=About.NEW_PIN)
         return _ask(flow, done, books, new_pin, (), now_ms, entries=(entry,))
     if pending.what is What.REQUEST:
-        entry = _entry(done, "authz_granted", now_ms, pending.what, intent=intent, path=pending.about)
+        facts = {"intent": intent, "path": pending.about, "again": "yes" * again}
+        entry = _entry(done, "authz_granted", now_ms, pending.what, **facts)
         return Step(done, books, Forward(pending.held, intent), (entry,))
     leg = handoff.mint(
         flow,
         holder(done),
-        leg_id=nonce,
+        leg_id=pending.nonce,  # one transfer, one token, however often its webhook comes
         queues=pending.queues,
         carriers=pending.carriers,
         whispers=pending.whispers,
         intent=intent,
         now_ms=now_ms,
     )
-    done = replace(done, legs=(*done.legs, leg.id))
-    entry = _entry(
-        done, "authn_token_created", now_ms, pending.what, intent=intent, queues=",".join(leg.queues)
-    )
+    done = replace(done, legs=tuple(dict.fromkeys((*done.legs, leg.id))))
+    facts = {"intent": intent, "queues": ",".join(leg.queues), "again": "yes" * again}
+    entry = _entry(done, "authn_token_created", now_ms, pending.what, **facts)
     return Step(done, books, Transfer(pending.held, leg), (entry,))
 
 
@@ -364,10 +375,10 @@ def _answered(flow: Flow, call: Call, books: Books, event: Answered, now_ms: int
             # One delivery is one guess: the same one again counts once, another one counts for itself.
             attempt = f"{question.nonce}/{call.turn}"
             books, allowed = _reserve(flow, call, books, question.factor, attempt, now_ms)
-            reason = "counted" if allowed else "locked"
-            entry = _entry(
-                call, "authn_attempt", now_ms, reason, factor=question.factor, lane=lane_name(call)
-            )
+            reason, lane = "counted" if allowed else "locked", lane_name(call)
+            lost = "yes" * (question.counted == attempt)  # counted before, and its verdict was lost
+            facts = {"factor": question.factor, "lane": lane, "again": lost}
+            entry = _entry(call, "authn_attempt", now_ms, reason, **facts)
             call = replace(call, locked_out=not allowed, question=replace(question, counted=attempt))
             move = Judge(question.factor, allowed, current_code(call, question.factor, now_ms))
             return Step(call, books, move, (entry,))

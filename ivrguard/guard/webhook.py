@@ -150,12 +150,12 @@ class Webhook:
         if self._inward is not None:
             self._request = incoming(self._hook, self._inward)
             visit = self._visit(self._inward.path, self._request.method, self._hook.delivery.digits)
-            return calls.Arrived(visit, "", nonce)  # sealed in the turn, if it is to wait
+            return calls.Arrived(visit, "", nonce, again)  # sealed in the turn, if it is to wait
         question, pending = call.question, call.pending
         if question is not None and question.nonce == self._hook.nonce:
             return await self._answered(question, nonce)
         if pending is not None and (again or pending.nonce == self._hook.nonce):
-            return calls.Resumed(nonce)
+            return calls.Resumed(nonce, again)
         return None
 
     async def _answered(self, question: calls.Question, nonce: str) -> Event:
@@ -281,7 +281,7 @@ class Webhook:
             and pending.what is calls.What.TRANSFER
             and not isinstance(event, calls.Arrived)
         ):
-            keys.extend(books.leg_keys(self._keys_of_call, self._call, event.nonce))
+            keys.extend(books.leg_keys(self._keys_of_call, self._call, pending.nonce))
         return keys
 
     def _change(

@@ -188,6 +188,13 @@ RIGHT, WRONG, FAULT = judged(True), judged(False), judged(None)
 BUSY = Heard("no thread is free", lambda talk: Waits(f"{SECRET} digits", talk.nonce()))
 REPLIED = Heard("the IVR replies", lambda _: Replied())
 RESUMES = Heard("comes to the transfer", lambda talk: Resumed(talk.nonce()), True)
+RESUMES_AGAIN = Heard("comes again: the answer was lost", lambda talk: Resumed(talk.nonce(), again=True))
+
+
+def done_anew(talk: "Talk") -> list[str]:
+    """Whether what is on record last, and before it of the same event, was done anew because an answer was lost."""
+    last = talk.record[-1].event
+    return [dict(entry.detail).get("again", "") for entry in talk.record if entry.event == last]
 
 
 def cut(*targets: Target, whispers: tuple[tuple[str, str], ...] = ()) -> Heard:
@@ -746,7 +753,9 @@ def test_the_same_delivery_again_counts_once_and_another_for_itself(verdict):
     again = replace(keys("11112222"), delivery=False)
     talk = talk >> again << "judge pin"
     assert once == talk.books
+    assert done_anew(talk) == ["", "yes"]
     talk = talk >> keys("11112223") << "judge pin"
+    assert done_anew(talk) == ["", "yes", ""]
     assert talk.books.ledgers["123456/pin/pool"].run == 2
     talk >>= verdict
     assert (verdict is WRONG) + 1 == talk.books.ledgers.get(
@@ -1427,17 +1436,25 @@ def test_a_transfer_is_left_when_the_caller_goes_elsewhere():
     )  # fmt: skip
 
 
-def test_a_transfer_done_twice_is_a_new_leg():
-    """A process died after minting: the delivery comes again, the first leg is superseded."""
+def test_a_transfer_done_twice_is_the_same_leg():
+    """A process died after minting: the delivery comes again, and whoever answers it gives out the same token."""
     talk = (
         verified()
         >> arrives("/menu") << "forward what came"
         >> cut(BRANCH) << "rest"
         >> RESUMES << "transfer to number:+18005550111 for branch, proved pin"
-        >> RESUMES << "transfer to number:+18005550111 for branch, proved pin"
+        >> RESUMES_AGAIN << "transfer to number:+18005550111 for branch, proved pin"
     )  # fmt: skip
 
-    assert len(set(talk.call.legs)) == 2
+    assert len(talk.call.legs) == 1
+    assert done_anew(talk) == ["", "yes"]
+
+
+def test_a_request_granted_anew_is_on_record_as_that():
+    """The answer was lost behind the grant: the IVR is asked again, and the record tells one decision from two."""
+    talk = verified() >> arrives("/menu") << "forward what came" >> RESUMES_AGAIN << "forward what came"
+
+    assert done_anew(talk)[-2:] == ["", "yes"]
 
 
 # ── an IVR that knows better ─────────────────────────────────────────────────────────────────────────────
