@@ -6,7 +6,8 @@ The laws of this file:
 1. A token is minted only by `call.step` at a protected transfer whose demands hold. Only its digest is kept.
 2. It works once: in its own call, for its own purpose, for an agent of its own queue, before it expires,
    while the caller is on the line, and while the account is not locked. `redeem` looks at all of it again,
-   at the moment of redemption (what was true at the transfer may have ended since).
+   at the moment of redemption (what was true at the transfer may have ended since). A clock that jumped back makes no
+   token live longer: one from the future, beyond the clocks' skew, is worth nothing.
 3. Whoever presents a bad one learns nothing: the reason is for the record alone.
 4. A receipt says what was proved and when. It names who holds the caller in `act` (RFC 8693, 4.1: the
    outermost is the current actor, inner ones are history).
@@ -17,6 +18,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ivrguard.core.assurance import (
+    CLOCK_SKEW_MS,
     Freshness,
     Proof,
     amr,
@@ -199,7 +201,7 @@ def _spoiled(
         (call_sid is not None and call_sid != leg.call, Spoiled.OTHER_CALL),
         ((holder.sid, holder.account) != (leg.call, leg.account), Spoiled.OTHER_CALL),
         (leg.redeemed_ms is not None, Spoiled.SPENT),
-        (now_ms >= leg.expires_ms, Spoiled.EXPIRED),
+        (not leg.issued_ms - CLOCK_SKEW_MS <= now_ms < leg.expires_ms, Spoiled.EXPIRED),
         (holder.ended, Spoiled.ENDED),
         (not holder.legs or holder.legs[-1] != leg.id, Spoiled.SUPERSEDED),
         (account_locked, Spoiled.LOCKED),

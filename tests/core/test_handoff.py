@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ivrguard.core import handoff
-from ivrguard.core.assurance import AllOf, AnyOf, Kind, Proof
+from ivrguard.core.assurance import CLOCK_SKEW_MS, AllOf, AnyOf, Kind, Proof
 from ivrguard.core.audit import Entry
 from ivrguard.core.flow import Factor, Flow, Identify, Upstream
 from ivrguard.core.handoff import (
@@ -165,6 +165,7 @@ SPOILT = {
 SPOILT_LEG = {
     "spent": ({"redeemed_ms": NOON}, Spoiled.SPENT),
     "expired": ({"expires_ms": NOON + 1_000}, Spoiled.EXPIRED),
+    "from the future": ({"issued_ms": NOON + 1_000 + CLOCK_SKEW_MS + 1}, Spoiled.EXPIRED),
     "for no queue": ({"queues": ()}, Spoiled.OTHER_QUEUE),
 }
 SPOILT_HOLDER = {
@@ -187,6 +188,13 @@ def presented(*names: str) -> Presented:
         elif name in SPOILT:
             one = replace(one, **SPOILT[name][0])
     return one
+
+
+def test_the_clocks_of_two_nodes_may_differ_a_little():
+    """A token minted by a node that is ahead by no more than nodes may be is good at once."""
+    leg = replace(LEG, issued_ms=NOON + 1_000 + CLOCK_SKEW_MS)
+
+    assert isinstance(replace(Presented(), leg=leg).redeem(), Redeemed)
 
 
 WAYS = {**SPOILT_LEG, **SPOILT_HOLDER, **SPOILT}
