@@ -29,4 +29,5 @@ Where is …?
 | where the floors meet | guard/ |
 | one indivisible act | stores/, `amend` |
 | a webhook's way in | web/voice.py |
+| what is measured, and what is traced | web/watched.py; web/otlp.py |
 """
