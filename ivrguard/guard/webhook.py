@@ -7,7 +7,7 @@ The laws of this file:
 2. What the world answers to a move goes back in as the next event; at most `ROUNDS_MAX` of them.
 3. Every hop to the IVR is a request of its own to the rules: a redirect leads nowhere that a caller may not go.
 4. The answer is sealed and kept with the call in the act that ends the webhook, so that the same webhook
-   coming again is answered as before. What must stand still while a secret is keyed is paused after that act and
+   coming again is answered as before; one that says that a code was sent, once it was. What must stand still while a secret is keyed is paused after that act and
    before the answer goes out, each time that it goes out (recordings.py).
 """
 
@@ -69,6 +69,19 @@ def ended(call: Call, delivery: Delivery, now_ms: int) -> tuple[Call, tuple[Entr
         return call, ()
     entry = Entry(now_ms, "session_ended", call.sid, call.ref, delivery.call_status)
     return replace(call, ended_ms=now_ms), (entry,)
+
+
+def _to_send(step: Step) -> calls.Sent | None:
+    """The code that goes out with this step; none to who is not there any more to key it."""
+    move = step.move
+    if not isinstance(move, calls.Ask) or not move.for_real or step.call.ended_ms is not None:
+        return None
+    return move.send
+
+
+def _awaited(step: Step) -> calls.Sent | None:
+    """The code that must be taken by the carrier before anybody is told of it: one for who has proved something."""
+    return _to_send(step) if step.call.proofs else None
 
 
 class Webhook:
@@ -294,7 +307,7 @@ class Webhook:
             if minted is None:
                 raise Fault("every whisper code drawn for this transfer is taken; the caller may try again")
             puts.extend(minted)
-        if answer is not None:
+        if answer is not None and _awaited(step) is None:
             call = admission.answered(call, self._hook.fingerprint, self._seal(answer, "answer"))
             step = replace(step, call=call)
         puts.append(Put(books.call_key(call.sid), call, now + books.CALL_KEPT_S * 1000, call.began_ms))
@@ -424,7 +437,7 @@ class Webhook:
             self._background.start(told)
         if isinstance(move, calls.Refuse) and move.dial is not None:  # somebody will speak with the caller
             await recordings.resumed(self._world, step.call)
-        instead = await self._quieted(step.call, answer) or await self._coded(step)
+        instead = await self._quieted(step.call, answer) or await self._coded(step, answer)
         if instead is None:
             return Answer(answer, type(move).__name__.lower())
         step, other = await self._turn(instead, take=False)
@@ -445,21 +458,20 @@ class Webhook:
             return None
         return calls.Recorded(self._world.nonce())
 
-    async def _coded(self, step: Step) -> Event | None:
+    async def _coded(self, step: Step, answer: bytes) -> Event | None:
         """The step's code on its way; the event of its not being taken."""
-        call, move = step.call, step.move
-        if not isinstance(move, calls.Ask) or move.send is None or not move.for_real:
-            return None
-        if call.ended_ms is not None:  # nobody is there any more to key it
-            return None
-        if not call.proofs:  # nobody may learn from the time it takes whether there was a message
-            self._background.start(proving.send_unheard(self._world, self._flow, call, move.send))
+        call, awaited = step.call, _awaited(step)
+        if awaited is None:
+            sent = _to_send(step)
+            if sent is not None:  # nobody may learn from the time it takes whether there was a message
+                self._background.start(proving.send_unheard(self._world, self._flow, call, sent))
             return None
         try:
-            await proving.send_code(self._world, self._flow, call, move.send)
+            await proving.send_code(self._world, self._flow, call, awaited)
         except NotifyFault as fault:
             logger.error("code_not_sent", reason=fault.reason, why=fault.why, detail=str(fault))
-            return calls.Undelivered(move.send.factor, self._world.nonce(), fault.why)
+            return calls.Undelivered(awaited.factor, self._world.nonce(), fault.why)
+        await self._turn(calls.Pausing(()), take=False, document_=answer)  # only now it is the answer
         return None
 
     # ── remember ─────────────────────────────────────────────────────────────────────────────────────────

@@ -470,6 +470,40 @@ async def test_a_code_works_once_and_for_its_call(centre: Centre):
     assert code != centre.texts.code()
 
 
+@pytest.mark.parametrize("taken", [True, False], ids=["taken", "not taken"])
+async def test_nobody_is_told_of_a_code_before_the_carrier_has_it(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch, taken: bool
+):
+    """
+    The same webhook at another node while the carrier takes its time: it waits, and both are answered alike.
+
+    Found by tests/sim: the second was told that a code had been sent, the first that it could not be.
+    """
+    monkeypatch.setattr("ivrguard.guard.UNFINISHED_POLL_S", 0)
+    line, asked_again = await centre.verified(), asyncio.Event()
+    line.hook = line.hook_of(f"{ISSUER}/menu", "3")
+    centre.texts.fault = None if taken else NotifyFault("no")
+    send = centre.texts.send
+
+    async def slowly(*args: object, **named: object) -> None:
+        await asked_again.wait()
+        await send(*args, **named)
+
+    monkeypatch.setattr(centre.texts, "send", slowly)
+    first = asyncio.create_task(centre.node("a").voice(line.hook))
+    while (await centre.stored(line)).turn < 4:
+        await asyncio.sleep(0)
+    second = asyncio.create_task(centre.node("b").voice(line.hook))
+    await asyncio.sleep(0)
+    asked_again.set()
+
+    answers = await asyncio.gather(first, second)
+    assert answers[0].body == answers[1].body
+    assert answers[1].outcome == "repeated"
+    assert (b"texted" in answers[0].body) == taken
+    assert len(centre.texts.sent) == taken
+
+
 async def test_a_code_that_cannot_be_sent_gives_way_to_another_factor(
     centre: Centre, pin: Credential, keys: Keyring
 ):
