@@ -480,19 +480,19 @@ async def test_nobody_is_told_of_a_code_before_the_carrier_has_it(
     Found by tests/sim: the second was told that a code had been sent, the first that it could not be.
     """
     monkeypatch.setattr("ivrguard.guard.UNFINISHED_POLL_S", 0)
-    line, asked_again = await centre.verified(), asyncio.Event()
+    line, begun, asked_again = await centre.verified(), asyncio.Event(), asyncio.Event()
     line.hook = line.hook_of(f"{ISSUER}/menu", "3")
     centre.texts.fault = None if taken else NotifyFault("no")
     send = centre.texts.send
 
     async def slowly(*args: object, **named: object) -> None:
+        begun.set()
         await asked_again.wait()
         await send(*args, **named)
 
     monkeypatch.setattr(centre.texts, "send", slowly)
     first = asyncio.create_task(centre.node("a").voice(line.hook))
-    while (await centre.stored(line)).turn < 4:
-        await asyncio.sleep(0)
+    await begun.wait()
     second = asyncio.create_task(centre.node("b").voice(line.hook))
     await asyncio.sleep(0)
     asked_again.set()

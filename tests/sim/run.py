@@ -132,8 +132,9 @@ class Nature:
 
     async def wave(self) -> None:
         """While a wave of calls lasts."""
-        deeds = (self._reload, self._reload, self._jump, self._storm, self._sweep)
-        for deed in self._chance.choices(deeds, k=5):
+        deeds = [self._reload, self._spoil, self._reload, self._jump, self._storm, self._sweep]
+        self._chance.shuffle(deeds)
+        for deed in deeds:
             await asyncio.sleep(self._chance.uniform(0, SPREAD_S / 4))
             await deed()
 
@@ -142,11 +143,18 @@ class Nature:
         return self._chance.choice(living) if living else None
 
     async def _reload(self) -> None:
-        """Other files lie on a node's disk; some have a fault."""
+        """Other files lie on a node's disk."""
+        await self._read(self._chance.choice(("one", "two", "two")))
+
+    async def _spoil(self) -> None:
+        """Files with a fault lie there."""
+        await self._read("bad")
+
+    async def _read(self, version: str) -> None:
         node = self._node()
         if node is None:
             return
-        version, before = self._chance.choice(("one", "two", "two", "bad")), node.version
+        before = node.version
         with suppress(asyncio.CancelledError):
             ending = await node.reload(version)
             self._oracle.reloaded(node.name, version, before, node.version, str(ending))

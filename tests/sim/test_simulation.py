@@ -27,7 +27,7 @@ HAPPENS = (
     *("authn_token_created", "redeemed", "authn_token_refused", "authn_token_reuse", "to the IVR"),
     *("authn_attempt_withdrawn", "owner_notified", "authz_fail", "session_ended", "user_updated"),
     *(
-        "died",
+        "fault: died",
         "fault: store",
         "fault: store after",
         "fault: ivr",
