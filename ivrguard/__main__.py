@@ -6,7 +6,7 @@ The command line: every command, put together.
 
 import typer
 
-from ivrguard.commands import backup, explain, flows, graph, redteam, schema, server, stories
+from ivrguard.commands import backup, explain, flows, graph, publish, redteam, schema, server, stories
 from ivrguard.commands.accounts import accounts
 from ivrguard.commands.audit import record
 from ivrguard.commands.bulk import bulk
@@ -35,6 +35,7 @@ for part in (
 ):
     app.add_typer(part)
 accounts.add_typer(bulk)
+graph.flows.add_typer(publish.app)
 for group in (accounts, directory, desks, lockouts, record, keys):
     app.add_typer(group)
 

@@ -174,14 +174,14 @@ FIELDS: Mapping[str, Form] = {
         (
             "reason", "detail", "hint", "flow", "factor", "kind", "lane", "level_wanted", "intent", "queue",
             "outcome", "move", "path", "method", "element", "attribute", "file", "key", "variable", "desk",
-            "signal", "task",
+            "signal", "task", "flows",
         ),
         _text,
     ),
     **dict.fromkeys(
         (
             "status", "port", "ops_port", "duration_ms", "age_s", "deadline_s", "waiting", "attempt", "count",
-            "limit", "size_bytes", "line", "column", "turn", "flying", "known", "right",
+            "limit", "size_bytes", "line", "column", "turn", "flying", "known", "right", "number", "worker", "deaths", "exit_status",
         ),
         _number,
     ),

@@ -175,6 +175,20 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """
+    The set of flows that every node has in force: `flows`, name and version of each; `number`, one more each time.
+
+    `digest`: of the set. `before`: digests of the sets before it, the last one first.
+    """
+
+    number: int
+    digest: str
+    flows: tuple[tuple[str, str], ...]
+    before: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """
     One account: canonical `id`, phone `numbers` on file (E.164), credentials by kind.

@@ -1,8 +1,11 @@
 """Running the guard, and what it needs: settings, the store; trying it out: the demo."""
 
+import os
 import secrets
+import socket
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,6 +42,7 @@ from ivrguard.telephony.signature import SharedKey
 from ivrguard.web.app import Parts, Server, serve, wall_clock_ms
 from ivrguard.web.recorder import DAY_MS, Recording
 from ivrguard.web.watched import Tracer
+from ivrguard.web.workers import Workers, listen
 
 SETTINGS_HEAD = """# Settings
 
@@ -48,6 +52,7 @@ to; in the file they are refused. An unknown `IVRGUARD_…` variable or key is a
 """
 
 VERIFY_DEADLINE_S = 5.0
+WORKERS_MAX = 64
 SENDERS = "IVRGUARD_SMS_FROM or IVRGUARD_SMS_MESSAGING_SERVICE_SID"
 
 app = typer.Typer()
@@ -148,8 +153,29 @@ def tracer_of(configured: Settings) -> Tracer | None:
     )
 
 
-def server_of(configured: Settings, flows: tuple[Flow, ...], store: Store, twilio: Twilio) -> Server:
-    """The server that settings and flows make together."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A worker's: its number from 0, and the open files that it has from its parent: the socket and the pipe."""
+
+    nr: int
+    listening: int
+    parent: int
+
+    @classmethod
+    def of(cls, text: str) -> "Place":
+        """As `words` writes it."""
+        return cls(*map(int, text.split(":")))
+
+    @property
+    def words(self) -> str:
+        """For the command line."""
+        return f"{self.nr}:{self.listening}:{self.parent}"
+
+
+def server_of(
+    configured: Settings, flows: tuple[Flow, ...], store: Store, twilio: Twilio, place: Place | None = None
+) -> Server:
+    """The server that settings and flows make together. `place`: of a worker among others."""
     tracer = tracer_of(configured)
     try:
         return Server(
@@ -171,12 +197,13 @@ def server_of(configured: Settings, flows: tuple[Flow, ...], store: Store, twili
                 hash_threads=configured.hash_threads,
                 public_keys=configured.public_keys,
                 recording=recording_of(configured),
-                copy=configured.audit_copy,
+                copy=configured.audit_copy if place is None or place.nr == 0 else None,
                 copy_render=RENDERS[configured.audit_copy_format],
                 tracer=tracer,
                 traces_to_ivr=configured.traces_to_ivr,
                 host=configured.host,
                 port=configured.port,
+                listening=None if place is None else socket.socket(fileno=place.listening),
                 ops_host=configured.ops_host,
                 ops_port=configured.ops_port,
             )
@@ -198,17 +225,30 @@ def warned(unfit: str | None) -> None:
     "IVRGUARD_TWILIO_TOKENS='AC…=<auth token>' ivrguard serve\n\n"
     "Every setting: ivrguard settings. Health and metrics: port 9464 on loopback. What to watch: docs/operations.md.",
 )
-def serve_(config: Config = CONFIG) -> None:
+def serve_(
+    workers: Annotated[
+        int, typer.Option(min=1, max=WORKERS_MAX, help="Processes that share the port; one for each core.")
+    ] = 1,
+    worker: Annotated[str, typer.Option(hidden=True)] = "",
+    config: Config = CONFIG,
+) -> None:
     """
     Answer webhooks until SIGTERM; then finish what is under way.
 
     Flows and settings are looked through first: with a fault in them nothing is
     started. Flow files that change later take effect by themselves (SIGHUP asks
     for it); with a fault in them what runs stays.
+
+    With --workers, one that dies is started again, and the n-th answers /readyz
+    and /metrics on the n-th port from IVRGUARD_OPS_PORT on.
     """
     configured = settled(config, settings.SERVE)
     flows = flows_of(configured.flows)
     log.configure(configured.log_level)
+    if workers > 1:
+        run(several(configured, config, workers))
+        return
+    place = Place.of(worker) if worker else None
 
     async def whole() -> None:
         store = await store_of(configured)
@@ -216,15 +256,35 @@ def serve_(config: Config = CONFIG) -> None:
         try:
             for why in await twilio.unfit(flows):
                 err.print(f"warning: {why}")
-            server = server_of(configured, flows, store, twilio)
+            server = server_of(configured, flows, store, twilio, place)
             if server.bank is not None:
                 warned(await server.bank.unfit())
-            await serve(server)
+            await serve(server, parent=None if place is None else place.parent)
         finally:
             await twilio.close()
             await store.close()
 
     run(whole())
+
+
+async def several(configured: Settings, config: Path, count: int) -> None:
+    """Run so many workers, each with its share of the cores and a port of its own for operators."""
+    if configured.store == "memory":
+        fail("store: memory: each process would have its own; set IVRGUARD_STORE=sqlite:var/ivrguard.db")
+    if configured.audit_required:
+        fail(
+            "IVRGUARD_AUDIT_REQUIRED: of several workers one writes the copy, and the others would not notice that it "
+            "cannot; start single processes, each with a copy of its own"
+        )
+    threads = configured.hash_threads or max(1, (os.cpu_count() or 1) // count)
+
+    def command(nr: int, listening: int, parent: int) -> tuple[list[str], dict[str, str]]:
+        words = ["serve", "--config", str(config), "--worker", Place(nr, listening, parent).words]
+        ops_port = configured.ops_port + nr if configured.ops_port else 0
+        environ = {"IVRGUARD_OPS_PORT": str(ops_port), "IVRGUARD_HASH_THREADS": str(threads)}
+        return [sys.executable, "-m", "ivrguard", *words], os.environ | environ
+
+    await Workers(command, count, listen(configured.host, configured.port)).run()
 
 
 @app.command(name="settings", epilog="Example: ivrguard settings > docs/settings.md")

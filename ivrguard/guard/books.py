@@ -13,7 +13,7 @@ from ivrguard.core import lockout
 from ivrguard.core.call import Books, Call, ledger_ids, number_ledger_id, send_windows
 from ivrguard.core.flow import Flow
 from ivrguard.core.handoff import CODE_DIGITS, Alias, Desk, Leg
-from ivrguard.ports import Key, Keys, Put
+from ivrguard.ports import Key, Keys, Published, Put
 
 CALL_KEPT_S = 24 * 3600
 SPENT_KEPT_S = 24 * 3600
@@ -39,6 +39,11 @@ def call_key(sid: str) -> Key[Call]:
 def flow_key(name: str, version: str) -> Key[dict[str, str]]:
     """The files that a version of a flow was read from (`core.flow.Flow.files`)."""
     return Key("flow", f"{name}/{version}")
+
+
+def published_key() -> Key[Published]:
+    """Which flows every node has in force."""
+    return Key("published", "flows")
 
 
 def ledger_key(name: str) -> Key[lockout.Ledger]:

@@ -111,6 +111,10 @@ class Flows:
         """The version that this call began with, if it is here."""
         return self._by_version.get((call.flow, call.version))
 
+    def version(self, name: str, version: str) -> Mounted | None:
+        """This version, if it is here."""
+        return self._by_version.get((name, version))
+
     def named(self, name: str) -> Mounted | None:
         """The flow of that name that is in force."""
         return self._by_name.get(name)
@@ -177,18 +181,24 @@ class World:
         return found
 
     async def _recalled(self, call: Call) -> Mounted | None:
-        files = await self.store.read(flow_key(call.flow, call.version))
-        if files is None or self.mount is None:
-            return None
-        flow = await asyncio.to_thread(flowfile.restored, files)  # other webhooks do not wait for a parser
-        if flow is None or flow.version != call.version:
-            return None
-        try:
-            mounted = self.mount(flow)
-        except (ValueError, KeyError):  # the settings have changed since
+        mounted = await self.stored(call.flow, call.version)
+        if mounted is None:
             return None
         self.flows.recall(mounted, self.clock())
         return mounted
+
+    async def stored(self, name: str, version: str) -> Mounted | None:
+        """A version from the store's files; None: they are gone, or this process cannot use them. Raises `StoreFault`."""
+        files = await self.store.read(flow_key(name, version))
+        if files is None or self.mount is None:
+            return None
+        flow = await asyncio.to_thread(flowfile.restored, files)  # other webhooks do not wait for a parser
+        if flow is None or flow.version != version:
+            return None
+        try:
+            return self.mount(flow)
+        except (ValueError, KeyError):  # the settings have changed since
+            return None
 
     def nonce(self) -> str:
         """128 bits for a question, a leg or a receipt: 32 hex digits, nothing that a URL would escape."""

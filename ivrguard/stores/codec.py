@@ -29,7 +29,7 @@ from ivrguard.core.call import Call
 from ivrguard.core.errors import StoreFault
 from ivrguard.core.handoff import Alias, Desk, Leg
 from ivrguard.core.lockout import Ledger, Trusted, UnlockRequest
-from ivrguard.ports import Account, Batch, Change, Key, Put
+from ivrguard.ports import Account, Batch, Change, Key, Published, Put
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -44,6 +44,7 @@ TYPES: Mapping[str, Any] = {
     "flow": dict[str, str],  # the files that a version was read from
     "ledger": Ledger,
     "leg": Leg,
+    "published": Published,  # the flows that every node has in force
     "sends": tuple[int, ...],  # when codes were sent, in ms: to an account, a number, a country
     "spent": int,  # the last TOTP step that an account used
     "trust": tuple[Trusted, ...],  # the numbers that answered right on an account

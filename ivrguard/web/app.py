@@ -13,6 +13,7 @@ import contextlib
 import gc
 import secrets
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -68,7 +69,7 @@ SWEEP_LIMIT = 1_000
 LINE_BYTES_MAX = 16_380
 READY_DEADLINE_S = 2.0
 CLOCK_APART_MS = 2_000
-"""How far this machine's clock may be from that of a store which others share, before an operator is told."""
+"""How far a node's clock may be off the store's, beyond what the question itself took: nodes judge locks and codes by theirs."""
 GARBAGE_THRESHOLD = 10_000
 """Objects made and kept before cycles are looked for: a webhook makes some hundreds and leaves no cycle."""
 
@@ -101,6 +102,8 @@ class Parts:
     `reload`: reads the flows anew, when asked to; `watched`: the folder or file that is looked at, so that nobody
     need ask. Without `reload`, `flows` stay in force.
 
+    `listening`: a socket that listens already and that others share, instead of `host` and `port`.
+
     `tracer`: where spans go; None: nothing is traced. `traces_to_ivr`: whether the IVR gets a `traceparent`.
     """
 
@@ -127,6 +130,7 @@ class Parts:
     traces_to_ivr: bool = False
     host: str = "127.0.0.1"
     port: int = 0
+    listening: socket.socket | None = None
     ops_host: str = "127.0.0.1"
     ops_port: int = 0
     clock: Callable[[], int] = wall_clock_ms
@@ -213,7 +217,6 @@ class Server:
         self._runners: list[web.AppRunner] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
-        self._clock_note: str | None = None
         self.port = parts.port
         self.ops_port = parts.ops_port
 
@@ -256,21 +259,34 @@ class Server:
         try:
             async with asyncio.timeout(READY_DEADLINE_S):
                 await self.world.store.read(Key("call", "readyz"))
+                wrong_clock = await self._wrong_clock()
         except TimeoutError:
             return f"store: no answer within {READY_DEADLINE_S:g} s"
         except Fault as fault:
             return f"{fault.reason}: {fault}"
+        if wrong_clock is not None:
+            return f"clock: {wrong_clock}"
         if self.recorder.refusal is not None:
             return f"record: {self.recorder.refusal}"
         return None if self.world.flows.in_force() else "no flow is loaded"
 
+    async def _wrong_clock(self) -> str | None:
+        """Why this host's clock does not do for a store that others share; None: it does. Raises `StoreFault`."""
+        before_ms = self._parts.clock()
+        stores_ms = await self.world.store.clock_ms()
+        after_ms = self._parts.clock()
+        if stores_ms is None:
+            return None
+        ahead_ms = (before_ms + after_ms) / 2 - stores_ms
+        self.metrics.clock_ahead.set(ahead_ms / 1000)
+        if abs(ahead_ms) - (after_ms - before_ms) / 2 <= CLOCK_APART_MS:
+            return None
+        which = "ahead of" if ahead_ms > 0 else "behind"
+        return f"this host's is {abs(ahead_ms) / 1000:.1f} s {which} the store's: set it by NTP (locks and codes are times)"
+
     def note(self) -> str | None:
         """What an operator should know, though callers are let through."""
-        notes = [
-            self.reloader.note if self.reloader is not None else None,
-            self.recorder.note,
-            self._clock_note,
-        ]
+        notes = [self.reloader.note if self.reloader is not None else None, self.recorder.note]
         if self.bank is not None and (left_alone := self.bank.left_alone()):
             notes.append(f"the bank's system does not answer, and is left alone: {', '.join(left_alone)}")
         return "; ".join(filter(None, notes)) or None
@@ -288,7 +304,9 @@ class Server:
             await self.recorder.begin()
             if self.reloader is not None:
                 await self.reloader.begin()
-            self.port = await self._listen(self.app(), self._parts.host, self._parts.port)
+            self.port = await self._listen(
+                self.app(), self._parts.host, self._parts.port, self._parts.listening
+            )
             self.ops_port = await self._listen(ops, self._parts.ops_host, self._parts.ops_port)
         except Fault:
             await self.stop()
@@ -302,7 +320,9 @@ class Server:
             self._tasks.append(loop.create_task(self.bank.keep()))
         logger.info("serving", host=self._parts.host, port=self.port, ops_port=self.ops_port)
 
-    async def _listen(self, app: web.Application, host: str, port: int) -> int:
+    async def _listen(
+        self, app: web.Application, host: str, port: int, shared: socket.socket | None = None
+    ) -> int:
         runner = web.AppRunner(
             app,
             access_log=None,
@@ -313,8 +333,9 @@ class Server:
         )
         await runner.setup()
         self._runners.append(runner)
+        site = web.TCPSite(runner, host, port) if shared is None else web.SockSite(runner, shared)
         try:
-            await web.TCPSite(runner, host, port).start()
+            await site.start()
         except OSError as error:
             raise ListenFault(
                 f"cannot listen on {host}, port {port} ({error.strerror}): stop what has it, or set another one"
@@ -327,25 +348,13 @@ class Server:
             try:
                 if self.reloader is not None:
                     await self.reloader.renew()
-                await self._compare_clocks()
                 while (swept := await self.world.store.sweep(self._parts.clock(), limit=SWEEP_LIMIT)) > 0:
                     self.metrics.swept.inc(swept)
+                if (wrong := await self._wrong_clock()) is not None:
+                    logger.error("clock_apart", detail=wrong)
             except Fault as fault:
                 logger.error("sweep_failed", reason=fault.reason, detail=str(fault))
             await asyncio.sleep(SWEEP_EVERY_S)
-
-    async def _compare_clocks(self) -> None:
-        """Locks, codes and tokens are times, and a call may go from node to node: all of them go by the clock of their own."""
-        asked_ms = self._parts.clock()
-        theirs_ms = await self.world.store.clock_ms()
-        if theirs_ms is None:
-            return
-        ahead_ms = (asked_ms + self._parts.clock()) // 2 - theirs_ms
-        self.metrics.clock_ahead.set(ahead_ms / 1000)
-        self._clock_note = None
-        if abs(ahead_ms) > CLOCK_APART_MS:
-            self._clock_note = f"this machine's clock is {ahead_ms / 1000:+.1f} s from that of the store"
-            logger.warning("clock_apart", detail=self._clock_note, hint="set the clocks by NTP")
 
     async def stop(self) -> None:
         """Drain and close; see the module."""
@@ -368,12 +377,23 @@ class Server:
         logger.info("stopped")
 
 
-async def serve(server: Server, *, started: Callable[[Server], Awaitable[None]] | None = None) -> None:
-    """Run until SIGTERM or SIGINT, then drain. SIGHUP: read the flows anew, where the server has been told how."""
+async def serve(
+    server: Server,
+    *,
+    started: Callable[[Server], Awaitable[None]] | None = None,
+    parent: int | None = None,
+) -> None:
+    """
+    Run until SIGTERM or SIGINT, then drain. SIGHUP: read the flows anew, where the server has been told how.
+
+    `parent`: the reading end of a pipe; when its other end closes, whoever held it is gone, and this drains as well.
+    """
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, over.set)
+    if parent is not None:
+        loop.add_reader(parent, over.set)
     if server.reloader is not None:
         loop.add_signal_handler(signal.SIGHUP, server.reloader.ask)
     await server.start()
@@ -384,5 +404,7 @@ async def serve(server: Server, *, started: Callable[[Server], Awaitable[None]] 
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD)
     await over.wait()
+    if parent is not None:
+        loop.remove_reader(parent)
     logger.info("draining")
     await server.stop()

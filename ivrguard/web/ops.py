@@ -125,6 +125,11 @@ class Metrics:
             "When the flows on disk were last read, in seconds since the epoch",
             registry=self.registry,
         )
+        self.flows_behind = Gauge(
+            "ivrguard_flows_behind",
+            "1: another node published flows that are not to be had here",
+            registry=self.registry,
+        )
         self._flows = Gauge(
             "ivrguard_flow_info", "1 for each flow in force", ["flow", "version"], registry=self.registry
         )

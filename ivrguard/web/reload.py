@@ -19,11 +19,17 @@ Flows that are changed while calls are under way.
    read: whoever is writing gets to the end. What is read half written all the same is refused by rule 1, or read
    again by the next look.
 
+6. All nodes on one store have one set in force: the one that was published last. A set is published in the act of rule 2, by
+   the node whose files changed, or that begins with a set that never was published. Every other node looks each
+   `LOOK_EVERY_S` which one it is, and takes its files from the store. A node whose own files are of an earlier set does not
+   publish them by being started, asked or touched: what is live does not swing back by itself. Files that change to an
+   earlier set while the node runs do: somebody changed them; and `ivrguard flows publish` does. One that cannot take what was published keeps what it has and
+   says so: log, metric, `/readyz`.
+
 Which calls get which version is guard/world.py's affair: `Flows`.
 """
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,19 +40,13 @@ from ivrguard.core.audit import Entry
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
 from ivrguard.guard import Mounted, World
-from ivrguard.guard.books import CALL_KEPT_S, flow_key
-from ivrguard.ports import Change, Put
+from ivrguard.guard.books import flow_key, published_key
+from ivrguard.guard.publishing import RENEW_EVERY_S, digest_of, keep, set_of
+from ivrguard.ports import Published
 from ivrguard.web.ops import Metrics
 
 LOOK_EVERY_S = 1.0
 FAULTS_LOGGED_MAX = 20
-
-RENEW_EVERY_S = 3_600
-KEPT_S = CALL_KEPT_S + 2 * RENEW_EVERY_S
-"""How long a version's files stay in the store after a process said last that it is in force."""
-
-KEPT_BYTES_MAX = 1_000_000
-"""As JSON: what a store takes. A flow that is larger, with all its prompts, is not kept beyond the process."""
 
 logger = log.get()
 
@@ -115,7 +115,7 @@ def _stamp(path: Path) -> tuple[str, int, int, int, int]:
 
 class Reloader:
     """
-    Puts what is on disk in force.
+    Puts what is on disk in force, and what another node published.
 
     `load`: reads it all; on another thread. `mount`: raises `ValueError` or `KeyError` for a flow that does not go
     with the settings. `watched`: the folder or file that `tick` looks at; None: nothing is read unless asked for.
@@ -141,30 +141,115 @@ class Reloader:
         """What was there when files were last read; None: read at the next chance."""
         self._before: Seen | None = None
         """What the look before this one saw."""
+        self._on_disk = ""
+        """Which set the files were when they were last read without fault."""
+        self._number = 0
+        """Which publication is in force here."""
+        self._behind: str | None = None
+        """Why what was published last is not."""
         self._kept_ms = 0
         """When the store was told last which versions are in force."""
-        self.note: str | None = None
-        """What an operator should know of the flows on disk."""
+        self._disk_note: str | None = None
+
+    @property
+    def note(self) -> str | None:
+        """What an operator should know of the flows on disk, and of those that others published."""
+        return "; ".join(filter(None, (self._disk_note, self._behind))) or None
 
     async def begin(self) -> None:
-        """Record what this process begins with, and keep it. Raises `StoreFault` when that cannot be done."""
-        now, in_force = self._world.clock(), self._world.flows.in_force()
-        await self._record(in_force, tuple(self._activated(one, now, "started") for one in in_force), now)
+        """
+        Record what this process begins with, and keep it: what was published last, or else its own.
+
+        Raises `StoreFault` when that cannot be done.
+        """
+        now, own = self._world.clock(), self._world.flows.in_force()
+        self._on_disk = digest_of(set_of(one.flow for one in own))
+        published = await self._world.store.read(published_key())
+        known = published is not None and self._on_disk in (published.digest, *published.before)
+        if published is not None and known and self._on_disk != published.digest:
+            found = await self._found(published)
+            if found is not None:
+                self._world.flows.replace(found, now)
+                self._follows(published)
+            elif await self._is_kept(published):
+                self._falls_behind(published)
+            else:  # nobody can have it any more
+                known = False
+        in_force = self._world.flows.in_force()
+        entries = tuple(self._activated(one, now, "started") for one in in_force)
+        await self._record(in_force, entries, now, publish=not known)
+        if published is not None and known and self._on_disk == published.digest:
+            self._follows(published)
+
+    async def follow(self) -> None:
+        """Take what another node published last, if it is not in force here. Raises nothing."""
+        try:
+            async with self._one_at_a_time:
+                published = await self._world.store.read(published_key())
+                if published is None or published.number == self._number:
+                    return
+                now = self._world.clock()
+                found = await self._found(published)
+                if found is None:
+                    self._falls_behind(published)
+                    return
+                entries = tuple(self._differences(found, now, "published"))
+                await self._record(found, entries, now, publish=False)
+                self._world.flows.replace(found, now)
+                self._follows(published)
+                self._log(entries)
+        except Fault as fault:  # that the store does not answer, `/readyz` says; the next look tries again
+            logger.warning("flows_not_followed", reason=fault.reason, detail=str(fault))
+
+    async def _found(self, published: Published) -> tuple[Mounted, ...] | None:
+        """The flows that were published, from here or from the store; None if this process cannot have them all."""
+        found = []
+        for name, version in published.flows:
+            one = self._world.flows.version(name, version) or await self._world.stored(name, version)
+            if one is None:
+                return None
+            found.append(one)
+        return tuple(found)
+
+    async def _is_kept(self, published: Published) -> bool:
+        """Whether the store has all of its files."""
+        files = [await self._world.store.read(flow_key(*each)) for each in published.flows]
+        return None not in files
+
+    def _follows(self, published: Published) -> None:
+        self._number, self._behind = published.number, None
+        self._metrics.flows_behind.set(0)
+        if self._on_disk != published.digest:
+            self._behind = (
+                "the flows on disk are of an earlier set than the one published last, which is in force"
+            )
+        self._show()
+
+    def _falls_behind(self, published: Published) -> None:
+        """Say once for each publication that it is not in force here; each look tries again."""
+        named = ", ".join(f"{name} {version}" for name, version in published.flows)
+        why = f"what another node published last is not in force here ({named}): its files are gone, or not for this release"
+        if self._behind != why:
+            logger.error("flows_behind", number=published.number, flows=named)
+        self._behind = why
+        self._metrics.flows_behind.set(1)
 
     async def renew(self) -> None:
         """Keep what is in force for longer, if it is time to. Raises `StoreFault` when that cannot be done."""
         now = self._world.clock()
         if not 0 <= now - self._kept_ms < RENEW_EVERY_S * 1000:
-            await self._record(self._world.flows.in_force(), (), now)
+            await self._record(self._world.flows.in_force(), (), now, publish=False)
 
     async def run(self) -> None:
         """For as long as the server runs: read what has changed, and at once when somebody asks for it."""
         while True:
             try:
-                async with asyncio.timeout(LOOK_EVERY_S if self._watched is not None else None):
+                async with asyncio.timeout(LOOK_EVERY_S):
                     await self._asked.wait()
             except TimeoutError:
-                await self.tick()
+                await self.follow()
+                if self._watched is not None:
+                    await self.tick()
             else:
                 self._asked.clear()
                 await self.reload()
@@ -204,16 +289,22 @@ class Reloader:
         mounted, faults = await asyncio.to_thread(self._looked_through)
         if faults:
             return Outcome(Ending.REFUSED, faults)
-        now = self._world.clock()
-        entries = tuple(self._differences(mounted, now))
-        if not entries:
+        now, digest = self._world.clock(), digest_of(set_of(one.flow for one in mounted))
+        if digest == self._on_disk:  # though another set is in force: nobody changed these
             return Outcome(Ending.UNCHANGED)
-        await self._record(mounted, entries, now)
-        self._world.flows.replace(mounted, now)
+        entries = tuple(self._differences(mounted, now))
+        if entries:
+            await self._record(mounted, entries, now, publish=True)
+            self._world.flows.replace(mounted, now)
+            self._log(entries)
+        self._on_disk, self._behind = digest, None
+        return Outcome(Ending.LOADED if entries else Ending.UNCHANGED)
+
+    @staticmethod
+    def _log(entries: tuple[Entry, ...]) -> None:
         for entry in entries:
             named = dict(entry.detail)
             logger.info(entry.event, reason=entry.reason, flow=named["flow"], version=named["version"])
-        return Outcome(Ending.LOADED)
 
     def _looked_through(self) -> tuple[tuple[Mounted, ...], tuple[flowfile.Fault, ...]]:
         """Every flow, and every fault. Runs on another thread."""
@@ -227,16 +318,17 @@ class Reloader:
                 faults.append(flowfile.Fault(f"flow {flow.name}", 1, 1, "", said))
         return tuple(mounted), tuple(faults)
 
-    def _differences(self, mounted: tuple[Mounted, ...], now_ms: int) -> Iterator[Entry]:
+    def _differences(self, mounted: tuple[Mounted, ...], now_ms: int, why: str = "") -> Iterator[Entry]:
+        """What begins and ends; `why`, where it is neither changed nor added here."""
         before = {one.flow.name: one.flow.version for one in self._world.flows.in_force()}
         for one in mounted:
             previous = before.pop(one.flow.name, "")
             if one.flow.version != previous:
-                reason = "changed" if previous else "added"
+                reason = why or ("changed" if previous else "added")
                 yield self._activated(one, now_ms, reason, previous)
         for name, version in before.items():
             detail = (("flow", name), ("version", version), ("node", self._world.node))
-            yield Entry(now_ms, "flow_withdrawn", reason="removed", detail=detail)
+            yield Entry(now_ms, "flow_withdrawn", reason=why or "removed", detail=detail)
 
     def _activated(self, one: Mounted, now_ms: int, reason: str, previous: str = "") -> Entry:
         detail = (
@@ -247,16 +339,14 @@ class Reloader:
         )
         return Entry(now_ms, "flow_activated", reason=reason, detail=detail)
 
-    async def _record(self, mounted: tuple[Mounted, ...], entries: tuple[Entry, ...], now_ms: int) -> None:
-        """One act: what began and ended, and the files of what is in force from now on."""
-        puts = []
-        for flow in (one.flow for one in mounted):
-            if len(json.dumps(dict(flow.files), ensure_ascii=False).encode()) > KEPT_BYTES_MAX:
-                logger.warning("flow_not_kept", flow=flow.name, hint=f"it has over {KEPT_BYTES_MAX} bytes")
-                continue
-            puts.append(Put(flow_key(flow.name, flow.version), dict(flow.files), now_ms + KEPT_S * 1000))
-        keys = [put.key for put in puts]
-        await self._world.store.amend(keys, lambda _: Change(None, tuple(puts), entries))
+    async def _record(
+        self, mounted: tuple[Mounted, ...], entries: tuple[Entry, ...], now_ms: int, *, publish: bool
+    ) -> None:
+        """One act: what began and ended, the files of what is in force from now on, and whether all nodes are to have it."""
+        flows = tuple(one.flow for one in mounted)
+        published = await keep(self._world.store, flows, entries, now_ms, publish=publish)
+        if publish and published is not None:
+            self._number = published.number
         self._kept_ms = now_ms
 
     def _tell(self, outcome: Outcome) -> None:
@@ -280,11 +370,13 @@ class Reloader:
                 logger.info("flows_unchanged")
             case _:  # loaded: each flow has been told
                 pass
-        self.note = outcome.note
+        self._disk_note = outcome.note
         self._metrics.reloads.labels(outcome.ending).inc()
-        in_force = self._world.flows.in_force()
+        self._show()
+
+    def _show(self) -> None:
         self._metrics.flows_read(
-            ((one.flow.name, one.flow.version) for one in in_force),
-            success=outcome.note is None,
+            set_of(one.flow for one in self._world.flows.in_force()),
+            success=self._disk_note is None,
             at_ms=self._world.clock(),
         )

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -182,6 +183,103 @@ async def a_day_of_a_server(store, flows):
         if process.returncode is None:
             process.kill()
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def process_of(env, *words):
+    """`ivrguard serve` as a process, and the lines of its log as they come: `told(event)` waits for one."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ivrguard", "serve", *words),
+        env={**os.environ, **env},
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+    async def told(event, count=1):
+        found = []
+        async with asyncio.timeout(60):
+            while len(found) < count:
+                line = await process.stderr.readline()
+                assert line, f"it ended before it said {event}"
+                if line.startswith(b"{") and json.loads(line)["event"] == event:
+                    found.append(json.loads(line))
+        return found
+
+    try:
+        yield process, told
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+
+
+async def ready(session, port):
+    async with session.get(f"http://127.0.0.1:{port}/readyz") as response:
+        return response.status, await response.json()
+
+
+async def test_several_workers_and_another_host_on_one_postgres(keys, flows, database, tmp_path):
+    """
+    Two workers on one port, and a node with files of its own. One worker is killed: it comes back. Files change on the
+    first host: within two seconds the other has them in force. SIGTERM: all of it ends in order.
+    """
+    elsewhere = shutil.copytree(flows.folder, tmp_path / "elsewhere")
+    env = {**keys, "DATABASE_URL": database, "IVRGUARD_SMS_FROM": "+18005550199"}
+    one, two = served(env, flows.folder), served(env, elsewhere)
+    async with (
+        aiohttp.ClientSession() as session,
+        process_of(one, "--workers", "2") as (parent, told),
+        process_of(two) as (_, told_elsewhere),
+    ):
+        port = (await told("workers"))[0]["port"]
+        workers = await told("serving", 2)
+        (other,) = await told_elsewhere("serving")
+        assert {line["port"] for line in workers} == {port}
+        assert len({line["ops_port"] for line in workers}) == 2
+        for line in (*workers, other):
+            assert (await ready(session, line["ops_port"]))[0] == 200
+        assert (
+            (await webhook(session, port, "/"))[0] == (await webhook(session, other["port"], "/"))[0] == 200
+        )
+
+        (pid, *_) = children(parent.pid)
+        os.kill(pid, signal.SIGKILL)
+        assert (await told("worker_died"))[0]["exit_status"] == -signal.SIGKILL
+        await told("serving")
+
+        began = asyncio.get_running_loop().time()
+        flows.write(
+            "bank.yaml", flows.text.replace("Thank you", "Many thanks").replace("digits: 8", "digits: 9")
+        )
+        parent.send_signal(signal.SIGHUP)
+        reasons = [line["reason"] for line in await told("flow_activated", 2)]
+        (line,) = await told_elsewhere("flow_activated")
+        assert (line["reason"], asyncio.get_running_loop().time() - began < 4) == ("published", True)
+        assert "changed" in reasons
+        status, body = await ready(session, other["ops_port"])
+        assert (status, "of an earlier set" in body["note"]) == (200, True)
+
+        parent.send_signal(signal.SIGTERM)
+        assert await parent.wait() == 0
+        assert children(parent.pid) == []
+
+
+def children(pid):
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return [int(word) for word in found.stdout.split()]
+
+
+def test_several_workers_are_refused_where_they_would_not_be_one_server(keys, asked):
+    """Memory is each process's own; a copy that is required is written by one, and the others would go on without."""
+    env = served({**keys, "IVRGUARD_STORE": "memory"})
+    assert "each process would have its own" in asked(env, "serve", "--workers", "2").err
+    env |= {
+        "IVRGUARD_STORE": "sqlite:x.db",
+        "IVRGUARD_AUDIT_COPY": "/dev/stderr",
+        "IVRGUARD_AUDIT_REQUIRED": "true",
+    }
+    assert "would not notice" in asked(env, "serve", "--workers", "2").err
 
 
 def test_serve_says_which_port_is_taken(keys, asked):

@@ -36,6 +36,7 @@ from ivrguard.phone.rig import PUBLIC_URL, Clock, Rig, listen, new_keyring, rig
 from ivrguard.ports import Account, Credential, Store
 from ivrguard.stores import codec
 from ivrguard.stores.memory import MemoryStore
+from ivrguard.stores.postgres import PostgresStore
 from ivrguard.stores.sqlite import SqliteStore
 from ivrguard.web.app import mount
 
@@ -377,7 +378,7 @@ class Builder:
 
 
 @asynccontextmanager
-async def builder(kind: str, folder: Path) -> AsyncIterator[Builder]:
+async def builder(kind: str, folder: Path, url: str = "") -> AsyncIterator[Builder]:
     shared = MemoryStore()
 
     async def memory() -> Store:
@@ -386,8 +387,12 @@ async def builder(kind: str, folder: Path) -> AsyncIterator[Builder]:
     async def sqlite() -> Store:
         return await SqliteStore.open(folder / "guard.db", migrate=True)
 
+    async def postgres() -> Store:
+        return await PostgresStore.open(url, chance=secrets.token_bytes)
+
+    openers = {"memory": memory, "sqlite": sqlite, "postgres": postgres}
     async with AsyncExitStack() as stack:
-        yield Builder(kind, sqlite if kind == "sqlite" else memory, stack)
+        yield Builder(kind, openers[kind], stack)
 
 
 @pytest.fixture(autouse=True)
@@ -402,10 +407,24 @@ def logged() -> Iterator[io.BytesIO]:
     logging.root.setLevel(level)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+OF_DOCUMENTS = {"test_no_document_leads_round_the_guard", "test_a_forged_or_stripped_link_opens_nothing"}
+"""Long searches among documents and links, to which it is all the same where state is kept: not on every store."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test of a house on each kind of store."""
+    if "house" in metafunc.fixturenames:
+        few = metafunc.function.__name__ in OF_DOCUMENTS
+        metafunc.parametrize(
+            "house", ["memory", "sqlite"] if few else ["memory", "sqlite", "postgres"], indirect=True
+        )
+
+
+@pytest.fixture
 async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Builder]:
     """A builder of houses over each store in turn."""
-    async with builder(request.param, tmp_path) as built:
+    url = request.getfixturevalue("database") if request.param == "postgres" else ""
+    async with builder(request.param, tmp_path, url) as built:
         yield built
 
 

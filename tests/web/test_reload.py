@@ -18,15 +18,16 @@ from ivrguard.core.call import Call
 from ivrguard.core.caller import ANONYMOUS
 from ivrguard.core.errors import StoreFault
 from ivrguard.flowfile import LoadedAll, load_all
-from ivrguard.guard.books import CALL_KEPT_S, flow_key
+from ivrguard.guard.books import CALL_KEPT_S, flow_key, published_key
+from ivrguard.guard.publishing import KEPT_BYTES_MAX, KEPT_S
 from ivrguard.phone.heard import Said
 from ivrguard.phone.rig import ACCOUNT_SID, AUTH_TOKEN, PUBLIC_URL, Clock, Rig, listen, new_keyring, rig
-from ivrguard.ports import Account
+from ivrguard.ports import Account, Change, Put
 from ivrguard.stores import codec
 from ivrguard.stores.memory import MemoryStore
 from ivrguard.web import reload as reloading
 from ivrguard.web.app import Parts, Server
-from ivrguard.web.reload import FAULTS_LOGGED_MAX, KEPT_BYTES_MAX, KEPT_S, Ending, Outcome, look
+from ivrguard.web.reload import FAULTS_LOGGED_MAX, Ending, Outcome, look
 
 FLOWS = Path(__file__).parents[2] / "flows"
 NUMBER, OTHER_NUMBER = "+18005550100", "+18005550155"
@@ -839,3 +840,163 @@ def test_a_note_is_for_what_an_operator_must_know():
         ),
     ]
     assert [outcome.note for outcome, _ in table] == [expected for _, expected in table]
+
+
+# ── many nodes ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Cluster:
+    """Nodes over one store, each with files of its own."""
+
+    folder: Path
+    store: Lasting = field(default_factory=Lasting)
+
+    async def node(self, name: str, edits: Mapping[str, str] | None = None) -> tuple[Disk, Server]:
+        disk = Disk(self.folder / name)
+        if edits:
+            disk.edit(edits)
+        return disk, await self.again(disk)
+
+    async def again(self, disk: Disk) -> Server:
+        """A node that begins with what is on its disk."""
+        server = Server(disk.parts(store=self.store))
+        await server.reloader.begin()
+        return server
+
+    async def published(self):
+        return await self.store.read(published_key())
+
+
+@pytest.fixture
+def cluster(tmp_path) -> Cluster:
+    return Cluster(tmp_path)
+
+
+def gauge(server: Server, name: str) -> float:
+    return server.metrics.registry.get_sample_value(name)
+
+
+async def test_what_one_node_publishes_every_node_has(cluster, logged):
+    """By its next look, from the store's files; on record for each; and with nothing to say against it once its files follow."""
+    (disk, one), (other_disk, two) = await cluster.node("one"), await cluster.node("two")
+    first = versions(one)
+    await two.reloader.follow()
+    assert (await cluster.published()).number == 1
+    disk.edit({OPEN_HOURS: CLOSED_HOURS})
+    assert (await one.reloader.reload()).ending is Ending.LOADED
+    assert versions(two) == first
+    await two.reloader.follow()
+    assert versions(two) == versions(one) != first
+    entry = (await cluster.store.entries())[-1].entry
+    assert (entry.event, entry.reason, dict(entry.detail)) == (
+        "flow_activated",
+        "published",
+        {"flow": "bank", "version": versions(two)["bank"], "previous": first["bank"], "node": two.world.node},
+    )
+    assert [line["reason"] for line in logged if line["event"] == "flow_activated"] == [
+        "changed",
+        "published",
+    ]
+    assert "of an earlier set than the one published last" in two.reloader.note
+    assert one.reloader.note is None
+
+    other_disk.edit({OPEN_HOURS: CLOSED_HOURS})
+    assert (await two.reloader.reload()).ending is Ending.UNCHANGED
+    assert (two.reloader.note, (await cluster.published()).number) == (None, 2)
+
+
+async def test_old_files_do_not_bring_themselves_back(cluster):
+    """Not by being looked at, asked for or started: whoever has older files takes what was published last."""
+    (disk, one), (old, two) = await cluster.node("one"), await cluster.node("two")
+    disk.edit({OPEN_HOURS: CLOSED_HOURS})
+    await one.reloader.reload()
+    await two.reloader.follow()
+    for _ in range(2):
+        assert (await two.reloader.reload()).ending is Ending.UNCHANGED
+        await one.reloader.follow()
+    three = await cluster.again(old)
+    assert versions(one) == versions(two) == versions(three)
+    assert (await cluster.published()).number == 2
+    assert "of an earlier set" in three.reloader.note
+
+
+async def test_a_set_that_is_new_is_published_by_starting_with_it(cluster):
+    """A rolling deployment: the first node that has it brings it to all; a change while one runs may go back to an old one."""
+    disk, one = await cluster.node("one")
+    first = versions(one)
+    _, two = await cluster.node("two", {OPEN_HOURS: CLOSED_HOURS})
+    await one.reloader.follow()
+    assert versions(one) == versions(two) != first
+    disk.edit({OPEN_HOURS: "  - {path: /hours, allow: anyone, digits: '1'}"})
+    await one.reloader.reload()
+    disk.edit({})
+    await one.reloader.reload()
+    await two.reloader.follow()
+    assert versions(one) == versions(two) == first
+    assert (await cluster.published()).number == 4
+
+
+async def test_two_who_publish_at_once_end_with_the_same(cluster):
+    """Whose act came last: both have that one after their next look."""
+    (disk, one), (other, two) = await cluster.node("one"), await cluster.node("two")
+    disk.edit({OPEN_HOURS: CLOSED_HOURS})
+    other.edit({OPEN_HOURS: "  - {path: /hours, allow: anyone, digits: '1'}"})
+    await asyncio.gather(one.reloader.reload(), two.reloader.reload())
+    await asyncio.gather(one.reloader.follow(), two.reloader.follow())
+    assert versions(one) == versions(two)
+    assert dict((await cluster.published()).flows) == versions(one)
+
+
+async def test_who_cannot_have_what_was_published_says_so_and_keeps_his_own(cluster, logged):
+    """Once in the log, in a metric and in `/readyz`; and it is over as soon as he can."""
+    (disk, one), (old, two) = await cluster.node("one"), await cluster.node("two")
+    first = versions(two)
+    disk.edit({OPEN_HOURS: CLOSED_HOURS})
+    await one.reloader.reload()
+    key = flow_key("bank", versions(one)["bank"])
+    files = await cluster.store.read(key)
+    await cluster.store.amend([key], lambda _: Change(None, (Put(key, {"": "flow: of a newer release"}),)))
+    for _ in range(2):
+        await two.reloader.follow()
+    late = await cluster.again(old)
+    for server in (two, late):
+        assert versions(server) == first
+        assert "what another node published last is not in force here (bank" in server.note()
+        assert gauge(server, "ivrguard_flows_behind") == 1
+    assert [line["event"] for line in logged].count("flows_behind") == 2
+    assert (await cluster.published()).number == 2
+
+    await cluster.store.amend([key], lambda _: Change(None, (Put(key, files),)))
+    await two.reloader.follow()
+    assert (versions(two), gauge(two, "ivrguard_flows_behind")) == (versions(one), 0)
+
+
+async def test_what_nobody_can_have_any_more_is_followed_by_nobody(cluster):
+    """All nodes were down for days, and the files of what was published are gone: the first that starts publishes its own."""
+    (disk, one), (old, _) = await cluster.node("one"), await cluster.node("two")
+    first = versions(one)
+    disk.edit({OPEN_HOURS: CLOSED_HOURS})
+    await one.reloader.reload()
+    key = flow_key("bank", versions(one)["bank"])
+    await cluster.store.amend([key], lambda _: Change(None, (Put(key, None),)))
+    late = await cluster.again(old)
+    assert (versions(late), late.reloader.note) == (first, None)
+    assert (await cluster.published()).number == 3
+
+
+async def test_a_store_that_does_not_answer_is_asked_again(cluster, logged):
+    """A look that fails changes nothing."""
+    (disk, one), (_, two) = await cluster.node("one"), await cluster.node("two")
+    disk.edit({OPEN_HOURS: CLOSED_HOURS})
+    await one.reloader.reload()
+    read, cluster.store.read = cluster.store.read, broken
+    await two.reloader.follow()
+    cluster.store.read = read
+    assert logged[-1]["event"] == "flows_not_followed"
+    await two.reloader.follow()
+    assert versions(two) == versions(one)
+
+
+async def broken(_key):
+    raise StoreFault("it does not answer")
