@@ -18,6 +18,7 @@ from ivrguard.core.call import Call
 from ivrguard.core.caller import ANONYMOUS
 from ivrguard.core.errors import StoreFault
 from ivrguard.flowfile import LoadedAll, load_all
+from ivrguard.guard import publishing
 from ivrguard.guard.books import CALL_KEPT_S, flow_key, published_key
 from ivrguard.guard.publishing import KEPT_BYTES_MAX, KEPT_S
 from ivrguard.phone.heard import Said
@@ -360,7 +361,7 @@ class Counting(MemoryStore):
 
 async def test_a_flow_too_large_for_the_store_serves_all_the_same(disk, monkeypatch, logged):
     """Its calls keep it for as long as the process lives; the log says so."""
-    monkeypatch.setattr(reloading, "KEPT_BYTES_MAX", 5_000)
+    monkeypatch.setattr(publishing, "KEPT_BYTES_MAX", 5_000)
     server = Server(disk.parts())
     await server.reloader.begin()
     version = versions(server)["bank"]
@@ -1000,3 +1001,33 @@ async def test_a_store_that_does_not_answer_is_asked_again(cluster, logged):
 
 async def broken(_key):
     raise StoreFault("it does not answer")
+
+
+async def test_a_node_that_watches_no_files_follows_all_the_same(cluster, monkeypatch):
+    """`IVRGUARD_WATCH_FLOWS=false` is about its own files."""
+    monkeypatch.setattr(reloading, "LOOK_EVERY_S", 0.001)
+    (disk, one), (other, _) = await cluster.node("one"), await cluster.node("two")
+    followed = asyncio.Event()
+
+    class Following(Lasting):
+        async def amend(self, keys, change):
+            result = await cluster.store.amend(keys, change)
+            if any(key.kind == "published" for key in keys) and begun:
+                followed.set()
+            return result
+
+        async def read(self, key):
+            return await cluster.store.read(key)
+
+    begun = False
+    two = Server(other.parts(store=Following(), watched=None))
+    await two.reloader.begin()
+    begun = True
+    disk.edit({OPEN_HOURS: CLOSED_HOURS})
+    await one.reloader.reload()
+    running = asyncio.create_task(two.reloader.run())
+    async with asyncio.timeout(10):
+        await followed.wait()
+        await two.reloader.follow()
+    running.cancel()
+    assert versions(two) == versions(one)

@@ -98,6 +98,17 @@ async def test_a_worker_that_does_not_stay_alive_ends_all_of_it(shared, monkeypa
     await running
 
 
+async def test_a_stop_while_a_worker_is_waited_for_begins_no_other(shared, monkeypatch, logged):
+    """In the pause after a death."""
+    monkeypatch.setattr(workers, "PAUSE_S", 60.0)
+    parent = Workers(doing("raise SystemExit(3)"), 1, shared)
+    running = asyncio.ensure_future(parent.run())
+    await until(lambda: any(line["event"] == "worker_died" for line in logged))
+    parent.stop()
+    await running
+    assert [line["event"] for line in logged] == ["workers", "worker_died", "draining"]
+
+
 async def test_who_does_not_end_is_killed(shared, monkeypatch, capfd):
     monkeypatch.setattr(workers, "STOP_S", 0.05)
     parent = Workers(doing(DEAF), 1, shared)
