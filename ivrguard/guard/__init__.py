@@ -38,6 +38,10 @@ from ivrguard.telephony.links import Inward, Kind, Refused, kind_of
 __all__ = ["Answer", "Flows", "Guard", "Hook", "Mounted", "World"]
 
 CONFLICTS_MAX = 5
+
+ENDS_KEPT_MAX = 10_000
+"""Ends of calls that wait for the store in memory; the oldest go first."""
+
 UNFINISHED_POLLS_MAX = 32
 UNFINISHED_POLL_S = 0.25
 """How long a webhook waits for another node that is answering the same one: 8 s of Twilio's 15."""
@@ -87,10 +91,12 @@ class Guard:
         self.world = world
         self._lines: dict[str, _Line] = {}
         self._background = Background()
+        self._ends: dict[str, Delivery] = {}
 
     async def drain(self) -> None:
-        """Wait for the messages that are on their way."""
+        """Wait for the messages that are on their way, and record what is still to be recorded."""
         await self._background.drain()
+        await self.catch_up()
 
     # ── the caller's leg ─────────────────────────────────────────────────────────────────────────────────
 
@@ -310,9 +316,37 @@ class Guard:
         return None
 
     async def status(self, delivery: Delivery) -> None:
-        """The call's own status callback: a call that is over has no tokens any more. A failure is logged."""
+        """
+        The call's own status callback: a call that is over has no tokens any more.
+
+        A failure is logged, and the provider does not repeat it: the end is kept, and recorded when the store is back.
+        """
         if not delivery.over:
             return
+        try:
+            await self._end(delivery)
+        except Fault as fault:
+            told(fault)
+            self._ends.setdefault(delivery.call_sid, delivery)
+            if len(self._ends) > ENDS_KEPT_MAX:
+                del self._ends[next(iter(self._ends))]
+        else:
+            if self._ends:
+                self._background.start(self.catch_up())
+
+    async def catch_up(self) -> None:
+        """Record the ends of calls that the store could not take when they came. A failure is logged, and they wait on."""
+        while self._ends:
+            sid, delivery = next(iter(self._ends.items()))
+            try:
+                await self._end(delivery)
+            except Fault as fault:
+                told(fault)
+                return
+            self._ends.pop(sid, None)
+
+    async def _end(self, delivery: Delivery) -> None:
+        """Keep and record that this call is over. Raises `Fault` when the store cannot take it."""
         key, now = books.call_key(delivery.call_sid), self.world.clock()
 
         def change(values: books.Values) -> Change[None]:
@@ -323,10 +357,7 @@ class Guard:
             puts = (Put(key, over, now + books.CALL_KEPT_S * 1000, call.began_ms),) if entries else ()
             return Change(None, puts, entries)
 
-        try:
-            await self.world.store.amend([key], change)
-        except Fault as fault:
-            told(fault)
+        await self.world.store.amend([key], change)
 
     # ── the agent's desk ─────────────────────────────────────────────────────────────────────────────────
 

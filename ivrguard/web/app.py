@@ -343,11 +343,12 @@ class Server:
         return int(runner.addresses[0][1])
 
     async def _sweep(self) -> None:
-        """Keep what is in force and delete what has expired, a bounded number at a time, while the server runs."""
+        """Keep what is in force, record what waits, delete what has expired, a bounded number at a time, while the server runs."""
         while True:
             try:
                 if self.reloader is not None:
                     await self.reloader.renew()
+                await self.guard.catch_up()
                 while (swept := await self.world.store.sweep(self._parts.clock(), limit=SWEEP_LIMIT)) > 0:
                     self.metrics.swept.inc(swept)
                 if (wrong := await self._wrong_clock()) is not None:

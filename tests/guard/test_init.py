@@ -716,3 +716,38 @@ async def test_the_end_of_a_call_while_the_store_is_down(centre: Centre, logged:
     centre.store.fault = StoreFault("down")
     await centre.node().status(line.delivery(status="completed"))
     assert [entry["event"] for entry in logged] == ["fault"]
+
+
+async def test_the_end_of_a_call_waits_for_the_store(centre: Centre):
+    """Once it is back, the next end brings along those that it could not take; or the drain does."""
+    lines, guard = [await centre.verified() for _ in range(4)], centre.node()
+    centre.store.fault = StoreFault("down")
+    for line in lines[:2]:
+        await guard.status(line.delivery(status="completed"))
+        await guard.status(line.delivery(status="completed"))
+    await guard.catch_up()
+    assert await centre.events("session_ended") == []
+    centre.store.fault = None
+    await guard.status(lines[2].delivery(status="completed"))
+    await guard._background.drain()
+    assert await centre.events("session_ended") == ["completed"] * 3
+
+    centre.store.fault = StoreFault("down")
+    await guard.status(lines[3].delivery(status="completed"))
+    centre.store.fault = None
+    await guard.drain()
+    assert await centre.events("session_ended") == ["completed"] * 4
+    assert all([(await centre.stored(line)).ended_ms for line in lines])
+
+
+async def test_so_many_ends_wait_and_no_more(centre: Centre, monkeypatch: pytest.MonkeyPatch):
+    """A store that stays away takes no memory: the oldest are given up."""
+    monkeypatch.setattr("ivrguard.guard.ENDS_KEPT_MAX", 2)
+    lines, guard = [await centre.verified() for _ in range(3)], centre.node()
+    centre.store.fault = StoreFault("down")
+    for line in lines:
+        await guard.status(line.delivery(status="completed"))
+    centre.store.fault = None
+    await guard.catch_up()
+
+    assert [bool((await centre.stored(line)).ended_ms) for line in lines] == [False, True, True]
