@@ -12,7 +12,9 @@ desk, answers at the caller's ear. Each is held against the record and the ledge
 What is done anew because its answer was lost is on record as such (`again`), and is not a second decision.
 """
 
+import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -30,10 +32,11 @@ APOLOGY = "we cannot take your call"
 NO_END = "a call ended and that is not on record"
 NO_MESSAGE = "a code was to be sent and was not"
 NO_RECEIPT = "a token is spent and the desk has no receipt"
-KNOWN = {NO_END: "ends of calls", NO_MESSAGE: "message", NO_RECEIPT: "receipts"}
+KNOWN = {NO_MESSAGE: "message", NO_RECEIPT: "receipts"}
 """What may be lost, for the page says why; and its word there."""
 
 NO_VERDICT = "a PIN was keyed and there is no verdict on record"
+SETTLED_S = 15.0
 OPEN = ("/wait", "/bad/")
 VERDICTS = frozenset(
     {"authn_login_success", "authn_login_fail", "authn_attempt_withdrawn", "authn_attempt_unjudged"}
@@ -105,6 +108,16 @@ async def count(
     if code:
         found.lost.append(f"the chain: {said}")
     return found
+
+
+async def settled(house: House, callers: Sequence[Caller], **how: int) -> Count:
+    """The same, once the ends of calls that waited for the store are on record; or as it is when they do not come."""
+    end = time.monotonic() + SETTLED_S
+    while True:
+        found = await count(house, callers, **how)
+        if NO_END not in found.lost or time.monotonic() > end:
+            return found
+        await asyncio.sleep(0.1)
 
 
 async def _of(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ivrguard.phone.exchange import Line
 from tests.conftest import Postgres
-from tests.faults.counts import APOLOGY, Count, count, said
+from tests.faults.counts import APOLOGY, Count, said, settled
 from tests.faults.house import Caller, House
 from tests.faults.killed import Story
 from tests.faults.nodes import DEADLINE_S
@@ -112,7 +112,7 @@ async def taken_away(
             if not line.over:
                 await line.hang_up()
         await _once_more(house, caller)
-    found += await count(house, [*going, *later, *new], perhaps=len(apologised))
+    found += await settled(house, [*going, *later, *new], perhaps=len(apologised))
     return found
 
 

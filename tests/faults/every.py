@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.conftest import Postgres
 from tests.faults import around, database, killed, machine, together
-from tests.faults.counts import NO_END, NO_MESSAGE, NO_RECEIPT, Count
+from tests.faults.counts import NO_MESSAGE, NO_RECEIPT, Count
 from tests.faults.database import Database
 from tests.faults.disk import Disk, small_disk
 from tests.faults.house import House, InPostgres, InSqlite, house
@@ -174,7 +174,6 @@ FAULTS = (
         "the store's file system (a small one of its own; where none can be mounted, `RLIMIT_FSIZE`) is filled while "
         "callers are asked for their PIN, and emptied again",
         lambda at: machine.disk_full(at.house, at.disk, calls=at.of(10, 5, 3)),
-        known=(NO_END,),
     ),
     Fault(
         "a clock jumps hours ahead and back",
@@ -235,14 +234,12 @@ FAULTS += (
         "PostgreSQL is restarted",
         "stopped as in a crash (SIGQUIT) while PINs are on their way; others answer and call; started again",
         lambda at: _taken_away(at, "crash", "start"),
-        known=(NO_END,),
         postgres=True,
     ),
     Fault(
         "PostgreSQL stalls",
         "SIGSTOP to all of its processes while PINs are on their way; others answer and call; SIGCONT",
         lambda at: _taken_away(at, "stall", "go_on"),
-        known=(NO_END,),
         postgres=True,
     ),
     Fault(
@@ -250,7 +247,6 @@ FAULTS += (
         "the user's `CONNECTION LIMIT` is 0 and his connections are ended while PINs are on their way; others answer and "
         "call; the limit is lifted",
         lambda at: _taken_away(at, "take_connections", "give_connections"),
-        known=(NO_END,),
         postgres=True,
     ),
 )

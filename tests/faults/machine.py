@@ -7,7 +7,7 @@ import socket
 import time
 
 from ivrguard.phone.heard import Asked
-from tests.faults.counts import APOLOGY, Count, count, said
+from tests.faults.counts import APOLOGY, Count, count, said, settled
 from tests.faults.disk import Disk
 from tests.faults.house import FAILURES, LOCK_S, Caller, House
 from tests.faults.killed import Story
@@ -40,7 +40,7 @@ async def disk_full(house: House, disk: Disk, *, calls: int) -> Count:
         await asyncio.gather(*(line.until_input() for line in ringing))
     finally:
         disk.make_room([node.pid for node in house.nodes])
-    found = await count(house, [*asked, *others], gave_up=len(asked))
+    found = Count()
     found.through += ["a guess was judged that the disk did not take"] * (len(house.judged()) - judged)
     for line in (*lines, *ringing):
         if APOLOGY not in " ".join(said(line)):
@@ -49,7 +49,7 @@ async def disk_full(house: House, disk: Disk, *, calls: int) -> Count:
         story = Story(house, caller)
         for act in Story.ACTS:
             await story.act(act)
-    found += await count(house, asked, gave_up=len(asked))
+    found += await settled(house, [*asked, *others], gave_up=len(asked))
     return found
 
 

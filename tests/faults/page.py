@@ -21,14 +21,15 @@ no answer. **Doubled**: it is on record, counted, or sent more often than it hap
 counted or beyond the rule, a request that the IVR got without a proof, a second receipt for a token.
 """
 BEHIND = """
-What is lost, and why it must be:
+What is lost, and why:
 
 - **A receipt**, if a process dies between spending a token and answering: a token works once, so the desk's second try is
   refused. The agent has the caller verify once more.
-- **The end of a call**, while the store can be written by nobody: no token of it is minted afterwards, and those that are
-  out expire in minutes.
 - **A text message** with a code, if a process dies after deciding to send it and before it is handed over: the webhook that
   comes again is answered as before, and sends nothing. The caller asks for another code with a key.
+
+While the store can be written by nobody, callers hear the apology, and the ends of their calls wait in memory until it can;
+an answer that was counted when it went and whose verdict could not be kept stays counted as a failure.
 
 What a clock can do: one that jumps ahead ends what time ends (a lock, a code, a token, a proof), once; one that jumps back ends
 nothing, makes nothing live longer, and proofs, codes and tokens from its future are worth nothing. Locks end early by no more

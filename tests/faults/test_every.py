@@ -156,7 +156,7 @@ def test_the_page_has_every_fault_and_what_came_of_it():
 
 def test_the_page_is_written_around_what_others_wrote():
     """Whoever has a section of his own there keeps it."""
-    rows = [Row("a fault", "so", 3, 0, 1, 2), Row("another", "thus", 3, 4, 0, 0, "ends of calls")]
+    rows = [Row("a fault", "so", 3, 0, 1, 2), Row("another", "thus", 3, 4, 0, 0, "receipts")]
     others = "# Reliability\n\n## Simulation\nA million calls.\n"
     first = written(others, rows)
     assert written(first, rows) == first
