@@ -201,6 +201,8 @@ class Postgres:
         if self.process is not None:
             self.process.send_signal(how)
             self.process.wait(60)
+            if self._admin is not None:  # its loop does not run now: it would not notice by itself
+                self._admin.terminate()
             self.process, self._admin = None, None
 
     def at(

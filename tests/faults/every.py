@@ -76,7 +76,7 @@ class Fault:
 
 async def _killed(at: At) -> Count:
     acts = [act for act in killed.Story.ACTS if act != "redeem"]
-    return await killed.killed(at.house, at.some(await killed.steps(at.house, acts), 27, 2))
+    return await killed.killed(at.house, at.some(await killed.steps(at.house, acts), 20, 2))
 
 
 async def _killed_at_some(at: At, page: int, ci: int) -> Count:
@@ -144,7 +144,7 @@ FAULTS = (
     Fault(
         "the same webhook at two nodes at once",
         "each webhook of a call is sent to both at the same moment, 100 of them",
-        lambda at: together.both_at_once(at.house, webhooks=at.of(100, 100, 20)),
+        lambda at: together.both_at_once(at.house, webhooks=at.of(100, 100, 8)),
         plain=True,
     ),
     Fault(
@@ -208,7 +208,7 @@ FAULTS += (
     Fault(
         "PostgreSQL: a process is killed in any step of a webhook",
         "as above, on one database: every third step, those of a redemption included",
-        lambda at: _killed_at_some(at, 36, 9),
+        lambda at: _killed_at_some(at, 36, 6),
         known=(NO_RECEIPT,),
         postgres=True,
     ),

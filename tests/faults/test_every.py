@@ -118,7 +118,7 @@ WEAK = {
         "through",
         False,
     ),
-    "it records in an act of its own": ("record_apart", _between, "lost", True),
+    "it records in an act of its own": ("record_apart", _between, "lost", False),
     "it forgets what it answered": ("forget_answers", _both, "lost", False),
     "it looks at a token before the act": ("token_looked_at_before", _tokens, "through", False),
     "it believes the clock": ("trusting_clock", _jumps, "through", False),
