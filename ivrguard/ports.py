@@ -290,6 +290,35 @@ class Messenger(Protocol):
         """Hand a text to the carrier for `to` (E.164). Raises `core.errors.NotifyFault` if it was not taken."""
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """
+    What the risk team is told: `type`, such as `attack.suspected`; `id`, by which the same one is known again; when (ms);
+    `data`, for machines; `text`, a line for people. No secret is in it; accounts and numbers stand in it as in records.
+    """
+
+    id: str
+    type: str
+    at_ms: int
+    data: Mapping[str, object]
+    text: str
+
+
+class Alarm(Protocol):
+    """One way to the risk team. `name`: for the log; no secret, no number."""
+
+    name: str
+
+    async def send(self, notice: Notice) -> None:
+        """
+        Hand it over, once. Raises `core.errors.NotifyFault` if it was not taken; its `why` is "gone" where nobody wants
+        to be asked again.
+        """
+
+    async def close(self) -> None:
+        """Let go of what it holds."""
+
+
 class Verifications(Protocol):
     """Codes that a service outside makes, sends and judges (Twilio Verify). It counts nothing for us: lockout.py does."""
 

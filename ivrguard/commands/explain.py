@@ -19,6 +19,7 @@ from ivrguard.core.caller import ANONYMOUS, address_of
 from ivrguard.core.check import did_you_mean
 from ivrguard.core.demands import asked_of, missing
 from ivrguard.core.flow import Flow
+from ivrguard.core.raising import raised
 from ivrguard.core.rules import (
     DAYS,
     OPEN_CONDITIONS,
@@ -56,12 +57,20 @@ app = typer.Typer()
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is explained: the visit, what nobody told of it, and the call as it stands."""
+    """What is explained: the visit, what nobody told of it, and the call as it stands. `usual`: the flow without an alert."""
 
     flow: Flow
     visit: Visit
     untold: frozenset[str]
     call: Call
+    usual: Flow
+
+    def raises(self, row: Row) -> bool:
+        """Whether the demand of this row is more than it would be without an alert."""
+        if row.why == (PIN_CHANGE,) and self.usual.pin_change is not None:
+            return self.usual.pin_change.demand != row.demand
+        usual = self.usual.default if row.position is None else self.usual.rules[row.position].demand
+        return usual != row.demand
 
     def asks(self, demand: Demand) -> tuple[tuple[str, ...], bool]:
         """
@@ -86,7 +95,8 @@ class Case:
     name="explain",
     epilog="Examples: ivrguard explain flows/bank.yaml --path /wire/new --proved pin@3m\n\n"
     "ivrguard explain flows/insurer.yaml --path /claims/7 --at 'sun 03:00'\n\n"
-    "ivrguard explain flows/bank.yaml --transfer enqueue:support --proved pin@3m --proved code@2m",
+    "ivrguard explain flows/bank.yaml --transfer enqueue:support --proved pin@3m --proved code@2m\n\n"
+    "ivrguard explain flows/bank.yaml --path /balance --alert",
 )
 def explain_(
     flow: Annotated[Path, typer.Argument(help="A flow file, or a folder with one.", show_default=False)],
@@ -108,6 +118,9 @@ def explain_(
     enrolled: Annotated[
         str | None, typer.Option(help="What the account has: pin,code. Not given: all.")
     ] = None,
+    alert: Annotated[
+        bool, typer.Option("--alert", help="As it is while an alert of an attack stands.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """
@@ -119,7 +132,8 @@ def explain_(
     if bool(path) == bool(transfer):
         fail("give either --path or --transfer: what is explained is one request, or one transfer")
     visit, untold = _visit(found, path, transfer, digits=digits, method=method, dialled=dialled, at=at)
-    case = Case(found, visit, untold, _call(found, proved or [], enrolled))
+    usual, found = found, raised(found) if alert else found
+    case = Case(found, visit, untold, _call(found, proved or [], enrolled), usual)
     what, demand = asked_of(found, visit)
     rows = (
         (Row(None, Match.HIT, (PIN_CHANGE,), demand),)
@@ -149,7 +163,11 @@ def _told(case: Case, rows: tuple[Row, ...]) -> Iterator[tuple[str, str]]:
         yield f"{cell[0]:<{name}}  {cell[1]:<{match}}  {cell[2]:<{says}}  {cell[3]}", style
         if row.match is not Match.MISS:
             indent = " " * (name + match + 4)
-            yield f"{indent}{'' if row.demand.require is None else 'needs: '}{plain.needs(row.demand)}", style
+            more = " (raised because of an alert)" if case.raises(row) else ""
+            yield (
+                f"{indent}{'' if row.demand.require is None else 'needs: '}{plain.needs(row.demand)}{more}",
+                style,
+            )
             yield f"{indent}asked: {_asked(case, row)}", style
     if after := _after(case.flow, rows):
         yield f"{after}: not looked at, since the first rule that matches decides", "dim"

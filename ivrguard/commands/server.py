@@ -30,12 +30,13 @@ from ivrguard.commands.shell import (
 from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow, Via
+from ivrguard.notify.alerts import Receiver, Text, Webhook
 from ivrguard.notify.lookup import TwilioLookup
 from ivrguard.notify.recordings import TwilioRecordings
 from ivrguard.notify.sms import SmsMessenger
 from ivrguard.notify.verify import TwilioVerify
 from ivrguard.phone import demo as demonstration
-from ivrguard.ports import Store
+from ivrguard.ports import Alarm, Messenger, Store
 from ivrguard.settings import Settings
 from ivrguard.stores import postgres, sqlite
 from ivrguard.telephony.signature import SharedKey
@@ -153,6 +154,18 @@ def tracer_of(configured: Settings) -> Tracer | None:
     )
 
 
+def alarms_of(configured: Settings, messenger: Messenger | None) -> tuple[Alarm, ...]:
+    """The ways to the risk team: a webhook, and numbers."""
+    ways: list[Alarm] = []
+    if configured.alerts_url:
+        ways.append(Webhook(Receiver(configured.alerts_url, configured.alerts_secrets), clock=wall_clock_ms))
+    if messenger is not None:  # without a sender there are no numbers either: the settings are refused
+        ways.extend(
+            Text(place, number, messenger) for place, number in enumerate(configured.alerts_numbers, 1)
+        )
+    return tuple(ways)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A worker's: its number from 0, and the open files that it has from its parent: the socket and the pipe."""
@@ -192,6 +205,7 @@ def server_of(
                 verifications=twilio.verify,
                 numbers=twilio.lookup,
                 recordings=twilio.recordings,
+                alarms=alarms_of(configured, twilio.messenger),
                 reload=lambda: looked_through(configured.flows),
                 watched=configured.flows if configured.watch_flows else None,
                 hash_threads=configured.hash_threads,

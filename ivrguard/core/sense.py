@@ -46,14 +46,17 @@ TAGS_MAX = 64
 SHARE_USUAL_PPM = 100_000
 """One answer in ten is taken to be wrong until it is known better."""
 
+SHARE_USUAL_PPM_MAX = 300_000
+"""Honest callers never get more wrong than three in ten: what is learned goes no further."""
+
 ANSWERS_MIN = 50
 """A window with fewer answers says nothing about their usual share of wrong ones."""
 
 SHARE_GROWTH, PEAK_GROWTH = 2.0, 1.5
 """A window's share counts as at most twice the usual one for learning, a day's peak as half as much again as the week's."""
 
-LEARNING = 24
-"""The usual share moves by one part in so many with a window."""
+LEARNING, LEARNING_HOT = 24, 240
+"""The usual share moves by one part in so many with a window, and by a tenth of that with one that raised an alert."""
 
 DAYS = 7
 FLOOD_TIMES = 3
@@ -91,6 +94,10 @@ class Threshold:
     def window(self, now_ms: int) -> int:
         """The number of the window that `now_ms` falls into."""
         return now_ms // (self.within_s * 1000)
+
+    def ends_ms(self, now_ms: int) -> int:
+        """When that window is over."""
+        return (self.window(now_ms) + 1) * self.within_s * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,13 +251,16 @@ class Answers:
     usual_ppm: int = SHARE_USUAL_PPM
 
 
-def answered(tally: Answers, window: int, *, wrong: int, judged: int) -> Answers:
+def answered(tally: Answers, threshold: Threshold, now_ms: int, *, wrong: int, judged: int) -> Answers:
     """The tally with so many more; a new window first learns from the one before."""
+    window = threshold.window(now_ms)
     if window > tally.window:
         usual = tally.usual_ppm
         if tally.judged >= ANSWERS_MIN:
             share = min(tally.wrong * 1_000_000 // tally.judged, round(usual * SHARE_GROWTH))
-            usual = max(1, usual + round((share - usual) / LEARNING))
+            before = stuffed(threshold, tally)
+            slowness = LEARNING if before.count < before.need else LEARNING_HOT
+            usual = min(max(1, usual + round((share - usual) / slowness)), SHARE_USUAL_PPM_MAX)
         tally = Answers(window, usual_ppm=usual)
     return replace(tally, wrong=tally.wrong + wrong, judged=tally.judged + judged)
 
@@ -275,7 +285,7 @@ def called(tally: Calls, threshold: Threshold, now_ms: int, count: int) -> Calls
     """The tally with so many more calls; a new window first learns from the one before."""
     window, day = threshold.window(now_ms), now_ms // DAY_MS
     if window > tally.window:
-        most = max(threshold.count, round(max(tally.peaks[1:], default=0) * PEAK_GROWTH))
+        most = max(threshold.count // FLOOD_TIMES, round(max(tally.peaks[1:], default=0) * PEAK_GROWTH))
         today = max(tally.peaks[0], min(tally.count, most))
         peaks = (today, *tally.peaks[1:])
         if day > tally.day:

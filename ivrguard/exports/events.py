@@ -104,6 +104,10 @@ def _entity(words: str, level: Level, activity: int | str, entity: str) -> Meani
 MEANINGS: Mapping[str, Meaning] = {
     "accounts_imported": _entity("Accounts of a file came into force", _WARN, "Import", "accounts"),
     "account_claimed": _authentication("A caller named an account", _INFO, "Claim", _NONE),
+    "attack_over": Meaning("Nothing more is seen of an attack", _INFO, BASE_EVENT, "Attack", _NONE),
+    "attack_suspected": Meaning(
+        "What looks like an attack raised an alert", _CRITICAL, BASE_EVENT, "Attack", _NONE
+    ),
     "authn_attempt": _authentication("An answer was counted before it was judged", _INFO, "Attempt", _NONE),
     "authn_attempt_unjudged": _authentication(
         "An answer was counted and could not be judged", _WARN, "Attempt", _FAIL

@@ -10,7 +10,8 @@ The laws of this package:
    has the flow (`restored`).
 
 forms.py: what may stand where. tree.py: YAML with places. flow.py: the keys of a flow. prompts.py: what is said.
-schema.py: the JSON Schema of all that. What a flow means, and what is wrong with it, is core/check.py's.
+sense.py: one section of it. schema.py: the JSON Schema of all that. What a flow means, and what is wrong with it, is
+core/check.py's.
 """
 
 import hashlib
@@ -32,6 +33,7 @@ RESTS_ON = {
     "sensitive": ("rules", "levels", "factors"),
     "pin_change": ("levels", "factors"),
     "ceiling": ("factors", "lockout"),
+    "sense": ("rules", "levels", "factors"),
     "within": ("levels", "factors"),
     "dialled": ("numbers",),
     "path": ("upstream",),

@@ -37,6 +37,7 @@ from ivrguard.core.lookup import Lookup, Unknown
 from ivrguard.core.rules import DAYS, TARGET_KINDS, Demand, Hours, How, Rule, Target
 from ivrguard.flowfile import forms
 from ivrguard.flowfile.prompts import catalogue
+from ivrguard.flowfile.sense import read_sense
 from ivrguard.flowfile.tree import Fields, Node, Reader, Text, quoted
 
 Prompts = Callable[[str], bytes]
@@ -83,6 +84,7 @@ def read_flow(reader: Reader, root: Node, prompts: Prompts) -> tuple[Flow, tuple
         ceiling=_ceiling(reader, of.get("ceiling")),
         pin_change=_pin_change(reader, of.get("pin_change")),
         recording=reader.choice(of.get("recording"), forms.RECORDINGS, Recording.IGNORE),
+        sense=read_sense(reader, of.get("sense")),
     )
     return flow, (said, *(data for _, data in others))
 

@@ -199,6 +199,8 @@ class Guard:
 
     def _new_call(self, hook: Hook, mounted: Mounted) -> Call:
         delivery = hook.delivery
+        if self.world.sensor is not None:
+            self.world.sensor.called(mounted.flow)
         return Call(
             sid=delivery.call_sid,
             account_sid=delivery.account_sid,

@@ -37,7 +37,17 @@ async def judge(world: World, flow: Flow, call: Call, move: calls.Judge, digits:
 
     Raises `Busy` when no hash thread is free, `OutOfSight`, or another `Fault` when nobody has looked at the answer.
     """
-    factor, sent = flow.factors[move.factor], move.sent
+    factor = flow.factors[move.factor]
+    verdict = await _judged(world, flow, call, move, digits, factor)
+    if world.sensor is not None:
+        world.sensor.judged(flow, call, factor.kind, digits, right=isinstance(verdict, Right))
+    return verdict
+
+
+async def _judged(
+    world: World, flow: Flow, call: Call, move: calls.Judge, digits: str, factor: Factor
+) -> Verdict:
+    sent = move.sent
     account = await world.directory.by_id(call.account)
     if factor.via is Via.VERIFY:
         return await _verified(world, sent if move.allowed else None, digits)

@@ -104,7 +104,7 @@ class Webhook:
         self._hook = hook
         self._mounted = mounted
         self._inward = inward
-        self._flow: Flow = mounted.flow
+        self._flow: Flow = world.as_it_is_now(mounted)
         self._call = call
         self._new = new
         self._quiet = False

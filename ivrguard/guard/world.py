@@ -11,6 +11,7 @@ from ivrguard.core.call import Call
 from ivrguard.core.errors import Fault, RecordFault
 from ivrguard.core.flow import Flow
 from ivrguard.guard.books import CALL_KEPT_S, flow_key
+from ivrguard.guard.sense import Sensor
 from ivrguard.ports import (
     Codes,
     Directory,
@@ -42,11 +43,12 @@ logger = log.get()
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """A flow with what follows from it once: its links and its clock's zone."""
+    """A flow with what follows from it once: its links, its clock's zone, and what it is `raised` to by an alert."""
 
     flow: Flow
     links: Links
     zone: ZoneInfo
+    raised: Flow | None = None
 
 
 class Flows:
@@ -166,6 +168,12 @@ class World:
     renewals: Renewals | None = None
     refusal: Callable[[], str | None] = nothing_refused
     mount: Callable[[Flow], Mounted] | None = None
+    sensor: Sensor | None = None
+
+    def as_it_is_now(self, mounted: Mounted) -> Flow:
+        """The flow, or what it is raised to while an alert of it stands (core/raising.py)."""
+        stands = self.sensor is not None and self.sensor.stands(mounted.flow.name)
+        return mounted.raised if stands and mounted.raised is not None else mounted.flow
 
     async def flow_of(self, call: Call) -> Mounted | None:
         """

@@ -92,6 +92,14 @@ def _database(text: str) -> str:
     return text
 
 
+def _numbers(text: str) -> tuple[str, ...]:
+    found = tuple(filter(None, re.split(r"[;,\s]+", text)))
+    for place, number in enumerate(found, 1):
+        if not re.fullmatch(r"\+[1-9][0-9]{6,14}", number):
+            raise ValueError(f"entry {place} is no phone number (+ and 7 to 15 digits)")
+    return found
+
+
 def _sender(text: str) -> str:
     if not re.fullmatch(r"\+[1-9][0-9]{6,14}|[0-9]{5,6}", text):
         raise ValueError("this is neither a phone number (+ and digits) nor a short code")
@@ -311,6 +319,24 @@ class Settings(BaseModel):
         "s0=<32 bytes, base64>;…",
     )
 
+    alerts_url: Annotated[str, AfterValidator(_base)] = _setting(
+        "",
+        "Where the risk team is told of alerts: a webhook, signed (alerts.md).",
+        "https://soc.bank.example/ivrguard",
+        shown="no webhook",
+    )
+    alerts_numbers: Annotated[tuple[str, ...], BeforeValidator(_numbers)] = _setting(
+        (),
+        "The numbers that get a text message with each alert.",
+        "+18005550155,+18005550156",
+        shown="none",
+    )
+    alerts_secrets: Annotated[Mapping[str, bytes], BeforeValidator(written.keys)] = _setting(
+        {},
+        "Secrets that sign that webhook; during a rotation there are two, and each signs.",
+        "a1=<32 bytes, base64>;…",
+        secret=True,
+    )
     traces_endpoint: Annotated[str, AfterValidator(_collector)] = _setting(
         "",
         "The collector that traces are sent to, over OTLP/HTTP; `/v1/traces` is put behind it. Needs `ivrguard[traces]`.",
@@ -431,6 +457,7 @@ def _belonging_together(settings: Settings) -> Iterator[str]:
     if settings.sms_from and settings.sms_messaging_service_sid:
         yield "IVRGUARD_SMS_FROM: IVRGUARD_SMS_MESSAGING_SERVICE_SID is set too, and only one can send; take one out"
     yield from _of_the_directory(settings)
+    yield from _of_alerts(settings)
     if not settings.traces_endpoint:
         for name in ("traces_ratio", "traces_to_ivr"):
             if name in settings.model_fields_set:
@@ -441,14 +468,30 @@ def _belonging_together(settings: Settings) -> Iterator[str]:
         yield "IVRGUARD_AUDIT_KEEP_DAYS: old entries need a place to go to; set IVRGUARD_AUDIT_ARCHIVE"
     if settings.audit_required and settings.audit_copy is None:
         yield "IVRGUARD_AUDIT_REQUIRED: there is no copy to be required; set IVRGUARD_AUDIT_COPY"
-    many = (settings.sealing_keys, settings.peppers, settings.naming_keys, settings.signing_keys)
+    many = (
+        *(settings.sealing_keys, settings.peppers, settings.naming_keys, settings.signing_keys),
+        settings.alerts_secrets,
+    )
     shared = dict([settings.directory_secret] if settings.directory_secret else [])
     keys = [key for keys in (*many, shared) for key in keys.values()]
     if len(set(keys)) != len(keys):
         yield (
             "IVRGUARD_SEALING_KEYS, IVRGUARD_PEPPERS, IVRGUARD_NAMING_KEYS, IVRGUARD_SIGNING_KEYS, "
-            "IVRGUARD_DIRECTORY_SECRET: two of the keys are the same; make one for each use: openssl rand -base64 32"
+            "IVRGUARD_ALERTS_SECRETS, IVRGUARD_DIRECTORY_SECRET: two of the keys are the same; make one for each use: openssl rand -base64 32"
         )
+
+
+def _of_alerts(settings: Settings) -> Iterator[str]:
+    """A webhook and what signs it; numbers and what texts them."""
+    if settings.alerts_url and not settings.alerts_secrets:
+        yield (
+            "IVRGUARD_ALERTS_SECRETS: not set, and what goes to IVRGUARD_ALERTS_URL is signed; "
+            f"{_for_example('alerts_secrets')}"
+        )
+    if settings.alerts_secrets and not settings.alerts_url:
+        yield "IVRGUARD_ALERTS_SECRETS: IVRGUARD_ALERTS_URL is not set, so nothing is signed with them; set it, or take this out"
+    if settings.alerts_numbers and not (settings.sms_from or settings.sms_messaging_service_sid):
+        yield "IVRGUARD_ALERTS_NUMBERS: nobody sends text messages; set IVRGUARD_SMS_FROM, or take this out"
 
 
 def _of_the_directory(settings: Settings) -> Iterator[str]:

@@ -24,11 +24,13 @@ from typing import Any, Generic, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from ivrguard.core.alerts import Alert
 from ivrguard.core.audit import Entry, Linked, canonical, link
 from ivrguard.core.call import Call
 from ivrguard.core.errors import StoreFault
 from ivrguard.core.handoff import Alias, Desk, Leg
 from ivrguard.core.lockout import Ledger, Trusted, UnlockRequest
+from ivrguard.core.sense import Answers, Bucket, Calls, Sketch
 from ivrguard.ports import Account, Batch, Change, Key, Published, Put
 
 T = TypeVar("T")
@@ -36,9 +38,13 @@ Result = TypeVar("Result")
 
 TYPES: Mapping[str, Any] = {
     "account": Account,
+    "alert": Alert,  # of a flow and a kind of attack: the one that stands, or the last one
     "alias": Alias,  # what a presented token names
+    "answers": Answers,  # how many of a flow were judged lately, and wrong
     "batch": Batch,  # the import of accounts that is under way
+    "bucket": Bucket,  # some of the accounts, or numbers, of a window, and who answered there
     "call": Call,
+    "calls": Calls,  # how many a flow had lately
     "checkpoint": str,  # what was signed over the record, as a JWT
     "desk": Desk,  # by the digest of its key
     "flow": dict[str, str],  # the files that a version was read from
@@ -46,6 +52,7 @@ TYPES: Mapping[str, Any] = {
     "leg": Leg,
     "published": Published,  # the flows that every node has in force
     "sends": tuple[int, ...],  # when codes were sent, in ms: to an account, a number, a country
+    "sketch": Sketch,  # of the wrong answers of a window: no answer can be read from it
     "spent": int,  # the last TOTP step that an account used
     "trust": tuple[Trusted, ...],  # the numbers that answered right on an account
     "unlock": UnlockRequest,

@@ -24,9 +24,11 @@ from zoneinfo import ZoneInfo
 from aiohttp import web
 
 from ivrguard import log
+from ivrguard.core.alerts import Alert
 from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
+from ivrguard.core.raising import raised
 from ivrguard.directory.bank import Access, Bank
 from ivrguard.directory.http import HttpDirectory, HttpPinJudge, HttpPins
 from ivrguard.directory.local import LocalDirectory, LocalPins
@@ -37,10 +39,13 @@ from ivrguard.factors.sms_code import SmsCodeJudge
 from ivrguard.factors.totp import TotpJudge
 from ivrguard.flowfile import LoadedAll
 from ivrguard.guard import Flows, Guard, Mounted, World
+from ivrguard.guard.alarms import RiskTeam
 from ivrguard.guard.archive import Follower, Render
 from ivrguard.guard.record import Signer
+from ivrguard.guard.sense import Sensor, notice_of
 from ivrguard.keyring import Keyring, PublicKeys
 from ivrguard.ports import (
+    Alarm,
     Directory,
     Judge,
     Key,
@@ -94,7 +99,7 @@ class Parts:
     signatures with (None: the call's own account's). Port 0 takes a free one.
 
     `bank`: the way to the bank's own system, which knows the accounts, and judges and changes their PINs, instead of
-    our own tables and hashes. `verifications`, `numbers`, `recordings`: see `World`; None: not set up.
+    our own tables and hashes. `verifications`, `numbers`, `recordings`: see `World`; None: not set up. `alarms`: the ways to the risk team.
 
     `public_keys`: of signing keys that are gone, for checkpoints made with them. `recording`: how the record is kept;
     `copy`: the file that it is copied to, a line for each entry as `copy_render` writes it.
@@ -119,6 +124,7 @@ class Parts:
     verifications: Verifications | None = None
     numbers: NumberLookup | None = None
     recordings: Recordings | None = None
+    alarms: tuple[Alarm, ...] = ()
     reload: Callable[[], LoadedAll] | None = None
     watched: Path | None = None
     hash_threads: int | None = None
@@ -142,7 +148,7 @@ def mount(flow: Flow, parts: Parts) -> Mounted:
     ring = parts.keyring
     key, *older = (ring.with_naming(key_id).derive("links", "mac") for key_id in ring.named)
     links = Links(parts.public_url, flow.upstream.url, flow.upstream.also, key, older)
-    return Mounted(flow, links, ZoneInfo(flow.timezone))
+    return Mounted(flow, links, ZoneInfo(flow.timezone), raised(flow))
 
 
 class Server:
@@ -167,6 +173,16 @@ class Server:
         self._upstream = Upstream(self._token_for)
         self.directory = LocalDirectory(store, parts.keyring)
         mounting = partial(mount, parts=parts)
+        flows = Flows(tuple(mount(flow, parts) for flow in parts.flows))
+        self.risk_team = RiskTeam(parts.alarms)
+        self.sensor = Sensor(
+            store,
+            parts.keyring,
+            parts.clock,
+            lambda name: mounted.flow if (mounted := flows.named(name)) is not None else None,
+            told=self._alerted,
+            shown=self.metrics.alerts_stand,
+        )
         self.bank: Bank | None = None
         directory: Directory = self.directory
         pin_judge: Judge = self.pins
@@ -188,7 +204,7 @@ class Server:
             messenger=parts.messenger,
             keys=parts.keyring,
             ivr=self._upstream,
-            flows=Flows(tuple(mount(flow, parts) for flow in parts.flows)),
+            flows=flows,
             issuer=parts.public_url.rstrip("/"),
             node=parts.chance(8).hex(),
             clock=parts.clock,
@@ -200,6 +216,7 @@ class Server:
             renewals=self.directory if self.bank is None else None,
             refusal=lambda: self.recorder.refusal,
             mount=mounting,
+            sensor=self.sensor,
         )
         self.world = watched(world, self.metrics, parts.tracer, told=parts.traces_to_ivr)
         self.metrics.hash_places.set(self.pins.places if self.bank is None else 0)
@@ -219,6 +236,12 @@ class Server:
         self._draining = False
         self.port = parts.port
         self.ops_port = parts.ops_port
+
+    def _alerted(self, alert: Alert) -> None:
+        """An alert was raised, or is over: count it, and tell the risk team."""
+        if alert.over_ms is None:
+            self.metrics.alerts_raised.labels(alert.flow, alert.attack.value).inc()
+        self.risk_team.tell(notice_of(alert))
 
     def _token_for(self, account_sid: str | None) -> str:
         """The token to sign with for the IVR: its own, else the account's first, else the first there is."""
@@ -302,6 +325,7 @@ class Server:
         ops = ops_app(self.metrics, self.ready, self.note)
         try:
             await self.recorder.begin()
+            await self.sensor.look()
             if self.reloader is not None:
                 await self.reloader.begin()
             self.port = await self._listen(
@@ -314,6 +338,7 @@ class Server:
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._sweep()))
         self._tasks.append(loop.create_task(self.recorder.run()))
+        self._tasks.append(loop.create_task(self.sensor.run()))
         if self.reloader is not None:
             self._tasks.append(loop.create_task(self.reloader.run()))
         if self.bank is not None:
@@ -357,6 +382,14 @@ class Server:
                 logger.error("sweep_failed", reason=fault.reason, detail=str(fault))
             await asyncio.sleep(SWEEP_EVERY_S)
 
+    async def _last_merge(self) -> None:
+        """What the last webhooks left with the sensor."""
+        try:
+            async with asyncio.timeout(READY_DEADLINE_S):
+                await self.sensor.merge()
+        except (TimeoutError, Fault):
+            logger.error("sense_failed", detail="what was seen in the last second is lost")
+
     async def stop(self) -> None:
         """Drain and close; see the module."""
         self._draining = True
@@ -367,6 +400,8 @@ class Server:
         for runner in self._runners:
             await runner.cleanup()
         await self.guard.drain()
+        await self._last_merge()
+        await self.risk_team.close()
         await self._upstream.close()
         await self.recorder.finish()
         if self.bank is not None:

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from ivrguard.core.alerts import Alert
+
 STORE_BUCKETS_S = (
     0.00001,
     0.00005,
@@ -130,6 +132,18 @@ class Metrics:
             "1: another node published flows that are not to be had here",
             registry=self.registry,
         )
+        self._alerts = Gauge(
+            "ivrguard_alerts",
+            "1 for each alert of an attack that stands",
+            ["flow", "attack"],
+            registry=self.registry,
+        )
+        self.alerts_raised = Counter(
+            "ivrguard_alerts_raised",
+            "Alerts of attacks that this process raised",
+            ["flow", "attack"],
+            registry=self.registry,
+        )
         self._flows = Gauge(
             "ivrguard_flow_info", "1 for each flow in force", ["flow", "version"], registry=self.registry
         )
@@ -245,6 +259,12 @@ class Metrics:
         self._flows.clear()
         for flow, version in in_force:
             self._flows.labels(flow, version).set(1)
+
+    def alerts_stand(self, alerts: Iterable[Alert]) -> None:
+        """Show which alerts stand."""
+        self._alerts.clear()
+        for alert in alerts:
+            self._alerts.labels(alert.flow, alert.attack.value).set(1)
 
 
 def ops_app(

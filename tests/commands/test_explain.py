@@ -303,3 +303,24 @@ def test_the_readme_for_admins_shows_a_real_one(explained):
 
 def _but_for_versions(line):
     return re.sub(r"\b[0-9a-f]{16}\b", "", line)
+
+
+def test_while_an_alert_stands(explained, flows):
+    """`--alert`: what the flow raises, each where it is more than usual; and the same as ever where it is not."""
+    raising = flows.folder / "raising.yaml"
+    flows.write(
+        "raising.yaml",
+        FLOW + "sense: {raise: two_factor}\n",
+    )
+    more = "(raised because of an alert)"
+    usual, lifted = (explained("--path", "/balance", *alert, flow=raising) for alert in ((), ("--alert",)))
+    assert not any(more in line for line in usual)
+    assert f"needs: two_factor {more}" in lifted[-2]
+    assert "then pin, then code" in lifted[-1]
+    for path in ("/hours", "/change-pin"):
+        assert not any(more in line for line in explained("--path", path, "--alert", flow=raising))
+    assert any(
+        f"needs: two_factor {more}" in line
+        for line in explained("--path", "/menu", "--dialled", "+18005550178", "--alert", flow=raising)
+    )
+    assert not any(more in line for line in explained("--path", "/balance", "--alert"))  # it raises nothing

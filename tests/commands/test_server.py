@@ -390,6 +390,21 @@ def test_messages_need_a_sender_and_verify_a_service(keys):
     assert None not in (full.messenger, full.verify, full.lookup, full.recordings)
 
 
+# ── alerts ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_risk_team_is_told_only_if_there_is_a_way_to_it(keys):
+    """A webhook, or numbers, or both; without any, alerts are in log, metrics and record."""
+    base = {**keys, **TRACED, "OTEL_EXPORTER_OTLP_ENDPOINT": ""}
+    secret = "a1=" + "YWxhcm0h" * 5 + "YWw="
+    assert server.alarms_of(settings.load(base, None), None) == ()
+    hook = {"IVRGUARD_ALERTS_URL": "https://soc.example/x", "IVRGUARD_ALERTS_SECRETS": secret}
+    texts = {"IVRGUARD_ALERTS_NUMBERS": "+18005550155", "IVRGUARD_SMS_FROM": "+18005550111"}
+    configured = settings.load(base | hook | texts, None)
+    ways = server.alarms_of(configured, server.twilio_of(configured).messenger)
+    assert [way.name for way in ways] == ["soc.example", "number 1"]
+
+
 # ── traces ───────────────────────────────────────────────────────────────────────────────────────────────
 
 TRACED = {

@@ -43,7 +43,7 @@ from ivrguard.core.sense import (
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 TWENTY = Threshold(20, 3600)
 EIGHT = Threshold(8, 3600)
-A_MINUTE = Threshold(100, 60)
+A_MINUTE, AN_HOUR = Threshold(100, 60), Threshold(100, 3600)
 PINS = [f"{pin:06d}" for pin in range(0, 1_000_000, 331)]
 
 
@@ -194,9 +194,13 @@ def test_subjects_are_spread_over_all_buckets():
 
 def days_of_answers(windows, wrong, judged, tally=None):
     tally = tally or Answers()
-    for window in range(tally.window + 1, tally.window + 1 + windows):
-        tally = answered(tally, window, wrong=wrong, judged=judged)
+    for _ in range(windows):
+        tally = an_hour_later(tally, wrong, judged)
     return tally
+
+
+def an_hour_later(tally, wrong, judged):
+    return answered(tally, AN_HOUR, (tally.window + 1) * 3_600_000, wrong=wrong, judged=judged)
 
 
 def test_what_is_usual_is_learned():
@@ -208,9 +212,9 @@ def test_what_is_usual_is_learned():
 def test_stuffing_is_found_by_the_share_and_not_by_the_rush():
     """An outage makes ten times as many call, and get as much wrong as ever. 150 guesses beside 1,000 answers show."""
     usual = days_of_answers(24 * 7, 40, 1_000)
-    rush = stuffed(Threshold(100, 3600), answered(usual, usual.window + 1, wrong=400, judged=10_000))
+    rush = stuffed(AN_HOUR, an_hour_later(usual, 400, 10_000))
     assert rush.count < rush.need
-    attack = stuffed(Threshold(100, 3600), answered(usual, usual.window + 1, wrong=190, judged=1_150))
+    attack = stuffed(AN_HOUR, an_hour_later(usual, 190, 1_150))
     assert attack.count >= attack.need
 
 
@@ -220,10 +224,20 @@ def test_a_quiet_window_teaches_nothing():
 
 
 def test_an_attacker_needs_patience_to_teach_the_guard():
-    """Law 4: a day of nothing but wrong answers no more than doubles what is usual."""
+    """Law 4: five days of nothing but wrong answers do not double what is usual; what raises no alert teaches in a day."""
     usual = days_of_answers(24 * 7, 40, 1_000)
-    taught = days_of_answers(24, 5_000, 5_000, usual)
-    assert taught.usual_ppm < usual.usual_ppm * 3
+    taught = days_of_answers(24 * 5, 5_000, 5_000, usual)
+    assert taught.usual_ppm < usual.usual_ppm * 2
+    honest = days_of_answers(24, 90, 1_000, usual)
+    assert honest.usual_ppm > usual.usual_ppm * 1.5
+
+
+def test_a_slow_spray_on_a_quiet_line_does_not_teach_that_everything_is_wrong():
+    """Law 4: 80 wrong answers an hour raise no `stuffing`, and hardly anybody else calls."""
+    taught = days_of_answers(24 * 30, 80, 84)
+    assert taught.usual_ppm == sense.SHARE_USUAL_PPM_MAX
+    attack = stuffed(AN_HOUR, an_hour_later(taught, 300, 310))
+    assert attack.count >= attack.need
 
 
 def minutes(tally, counts, first_ms):
@@ -248,12 +262,13 @@ def test_a_flood_does_not_become_what_is_usual():
     """Law 4: an hour of a thousand calls a minute moves the week's peak by half at most, and a week forgets it."""
     week = Calls()
     for day in range(8):
-        week = minutes(week, [200, 40], day * DAY_MS)
+        week = minutes(week, [30, 20], day * DAY_MS)
     flood = minutes(week, [1_000] * 60, 8 * DAY_MS)
-    assert max(flood.peaks) == 300
+    assert max(flood.peaks) == 45
     for day in range(9, 18):
         flood = minutes(flood, [50], day * DAY_MS)
     assert max(flood.peaks) == 50
+    assert max(minutes(Calls(), [1_000] * 60, 8 * DAY_MS).peaks) == A_MINUTE.count // FLOOD_TIMES
     assert len(flood.peaks) <= sense.DAYS + 1
 
 
@@ -264,8 +279,8 @@ def test_calls_of_one_window_are_added():
 
 def test_a_node_whose_clock_is_behind_adds_to_what_is_under_way():
     """It does not begin an old window anew."""
-    now = answered(Answers(), 8, wrong=1, judged=1)
-    assert answered(now, 7, wrong=1, judged=2) == replace(now, wrong=2, judged=3)
+    now = answered(Answers(), AN_HOUR, 8 * 3_600_000, wrong=1, judged=1)
+    assert answered(now, AN_HOUR, 7 * 3_600_000, wrong=1, judged=2) == replace(now, wrong=2, judged=3)
 
 
 def test_everything_is_looked_for_unless_it_is_switched_off():
@@ -274,3 +289,4 @@ def test_everything_is_looked_for_unless_it_is_switched_off():
     assert Sense(spray=None).of(Attack.SPRAY) is None
     assert set(sense.SAID) == set(Attack)
     assert Threshold(1, 60).window(119_999) == 1
+    assert Threshold(1, 60).ends_ms(119_999) == 120_000

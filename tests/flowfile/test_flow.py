@@ -21,6 +21,7 @@ from ivrguard.core.flow import (
 from ivrguard.core.lockout import Rule as Lockout
 from ivrguard.core.lookup import Lookup, Unknown
 from ivrguard.core.rules import ANYONE, Demand, Hours, How, Rule, Target
+from ivrguard.core.sense import Sense
 from ivrguard.flowfile import load, read
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,7 @@ def test_the_example_loads_without_fault_and_doubt():
         locks=Locks(Lockout(5, 3600, (1800, 7200, 86400), 100), Lockout(20, 3600, (3600,)), True, None),
         language="en-US",
         prompts=loaded.flow.prompts,
+        sense=Sense(raise_to="two_factor"),
     )
     assert set(PROMPTS) <= loaded.flow.prompts.keys()
 

@@ -60,6 +60,7 @@ RICH |= {
     "pin_change": {"path": "/change-pin", "require": "two_factor", "within": "5m", "then": "/menu"},
     "recording": "pause",
     "ceiling": {"guess_chance_per_year": 0.5},
+    "sense": {"spray": "30 in 12h", "many_numbers": "off", "flood": "600 in 1m", "raise": "two_factor"},
 }
 RICH["lockout"]["on_locked"] = {"dial": "+18005550199"}
 
@@ -432,8 +433,12 @@ def keys_of(node, needed=(), prefix=""):
     """Each key of a mapping and of those in it, as the tables call it, with its schema and whether it is needed."""
     for key, entry in node["properties"].items():
         name, inner = f"{prefix}{key}", entry.get("items", entry) if key in LISTS else entry
-        if key in {"rules", "default", "lockout"}:
-            yield (f"{name}.*" if key == "lockout" else name), entry, key in node.get("required", ())
+        if key in {"rules", "default", "lockout", "sense"}:
+            yield (
+                (f"{name}.*" if key in {"lockout", "sense"} else name),
+                entry,
+                key in node.get("required", ()),
+            )
         elif "properties" in inner and name != "identify.digits":
             if key in LISTS:
                 yield name, entry, False
@@ -462,6 +467,7 @@ SECTIONS_OF_README = {
     "### Factors": [("kind", {"enum": ["pin", "sms_code", "totp"]}, True), *factor_keys()],
     "### Rules": [*keys_of(PARTS["rules"]["items"])],
     "### Lockout": [*keys_of(PARTS["lockout"], prefix="")],
+    "### Attacks": [*keys_of(PARTS["sense"], prefix="")],
 }
 EVERY_KEY = [(section, *row) for section, rows in SECTIONS_OF_README.items() for row in rows]
 
@@ -478,7 +484,7 @@ def row_of(section, name):
 def test_the_tables_hold_every_key_of_the_schema():
     """What is looked at below is all there is: each key that the schema has somewhere has a row, or is in a row's example."""
     rows = {part for _, name, _, _ in EVERY_KEY for part in re.split(r"[.`\[\]<>* ]+", name)}
-    inside = {"min", "max", "any", "all", "dial", "kind", "lockout"}
+    inside = {"min", "max", "any", "all", "dial", "kind", "lockout", "sense"}
     names = {key for mapping, key, _ in properties(schema()) if key not in TARGET_KINDS}
 
     assert len(EVERY_KEY) > 50

@@ -24,6 +24,7 @@ from ivrguard.core.audit import Entry
 from ivrguard.core.call import Call
 from ivrguard.core.flow import Flow, Upstream
 from ivrguard.core.lockout import Ledger
+from ivrguard.core.raising import raised
 from ivrguard.directory.local import LocalDirectory
 from ivrguard.factors.pin import PinJudge
 from ivrguard.factors.sms_code import SmsCodeJudge
@@ -193,7 +194,7 @@ class Centre:
 
     def mounted(self, flow: Flow | None = None) -> Mounted:
         flow = flow or self.flow
-        return Mounted(flow, self.links(flow), ZoneInfo(flow.timezone))
+        return Mounted(flow, self.links(flow), ZoneInfo(flow.timezone), raised(flow))
 
     def world(self, name: str = "a", flows: tuple[Flow, ...] | None = None, **more: object) -> World:
         codes = SmsCodeJudge(self.keys)

@@ -105,6 +105,9 @@ def test_what_is_not_set_has_its_default():
         "audit_keep_days": None,
         "audit_archive": None,
         "public_keys": {},
+        "alerts_url": "",
+        "alerts_numbers": (),
+        "alerts_secrets": {},
         "traces_endpoint": "",
         "traces_headers": {},
         "traces_service": "ivrguard",
@@ -121,6 +124,9 @@ def test_what_is_not_set_has_its_default():
     }
     assert found.store_path == Path("var/ivrguard.db")
     assert list(found.sealing_keys) == ["k2", "k1"]  # the current one first
+
+
+ALERTS = base64.b64encode(bytes([7]) * 32).decode()
 
 
 def test_every_setting_has_its_effect():
@@ -158,6 +164,9 @@ def test_every_setting_has_its_effect():
             "IVRGUARD_AUDIT_KEEP_DAYS": "365",
             "IVRGUARD_AUDIT_ARCHIVE": "/archive",
             "IVRGUARD_PUBLIC_KEYS": f"s0={KEY['k1']}",
+            "IVRGUARD_ALERTS_URL": "https://soc.bank.example/ivrguard",
+            "IVRGUARD_ALERTS_NUMBERS": "+18005550155, +18005550156",
+            "IVRGUARD_ALERTS_SECRETS": f"a1={ALERTS}",
             "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.bank.example:4318/",
             "OTEL_EXPORTER_OTLP_HEADERS": "api-key=the%20key",
             "OTEL_SERVICE_NAME": "guard-eu",
@@ -166,6 +175,11 @@ def test_every_setting_has_its_effect():
         },
         None,
     )
+    assert (found.alerts_url, found.alerts_numbers) == (
+        "https://soc.bank.example/ivrguard",
+        ("+18005550155", "+18005550156"),
+    )
+    assert found.alerts_secrets == {"a1": base64.b64decode(ALERTS)}
     assert found.traces_endpoint == "http://collector.bank.example:4318"
     assert (found.traces_headers, found.traces_service) == ({"api-key": "the key"}, "guard-eu")
     assert (found.traces_ratio, found.traces_to_ivr) == (0.05, True)
@@ -536,7 +550,7 @@ def test_any_file_is_settings_or_faults(tmp_path_factory, data):
 def test_secrets_are_what_is_marked_as_such():
     """A new secret must be declared as one."""
     assert set(SECRETS) == {
-        "traces_headers",
+        *("traces_headers", "alerts_secrets"),
         *("twilio_tokens", "twilio_shared_keys", "upstream_token"),
         *("sealing_keys", "peppers", "naming_keys", "signing_keys", "directory_secret", "database_url"),
     }
@@ -626,6 +640,25 @@ def test_certificates_without_tls_would_not_be_used():
 def test_the_shared_key_is_no_other_key():
     """The bank knows it, and must know none of the others."""
     assert "IVRGUARD_DIRECTORY_SECRET: two of the keys are the same" in only(bank(SECRET=f"d1={KEY['n1']}"))
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ({"URL": "https://soc.bank.example"}, "IVRGUARD_ALERTS_SECRETS: not set, and what goes to"),
+        ({"SECRETS": f"a1={ALERTS}"}, "IVRGUARD_ALERTS_URL is not set, so nothing is signed"),
+        ({"URL": "http://soc.bank.example", "SECRETS": f"a1={ALERTS}"}, "https is needed"),
+        ({"NUMBERS": "+18005550155"}, "IVRGUARD_ALERTS_NUMBERS: nobody sends text messages"),
+        ({"NUMBERS": "+18005550155;call ann"}, "IVRGUARD_ALERTS_NUMBERS: entry 2 is no phone number"),
+        ({"URL": "https://soc.bank.example", "SECRETS": f"a1={KEY['n1']}"}, "two of the keys are the same"),
+    ],
+)
+def test_alerts_that_nobody_would_get_are_a_fault(there, said):
+    """Or that nobody could verify."""
+    env = GOOD | {f"IVRGUARD_ALERTS_{name}": text for name, text in there.items()}
+    with pytest.raises(SettingsFault) as caught:
+        load(env, None)
+    assert said in caught.value.lines[0]
 
 
 def test_traces_are_set_by_the_names_that_others_use(tmp_path):

@@ -16,11 +16,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from ivrguard import flowfile
 from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import StoreFault
 from ivrguard.core.flow import Upstream
+from ivrguard.core.sense import Sense, Threshold
 from ivrguard.directory.bank import Access
 from ivrguard.directory.http import HttpDirectory, HttpPinJudge, HttpPins
 from ivrguard.directory.local import LocalDirectory, LocalPins
@@ -126,6 +128,60 @@ def test_other_parts_take_the_place_of_ours(parts):
     given = {name: object() for name in names}
     theirs = Server(replace(parts, **given))
     assert [getattr(theirs.world, name).behind for name in names] == [given[name] for name in names]
+
+
+class Team:
+    """The risk team: what it was told, and whether the way to it was closed."""
+
+    name = "team"
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.closed = False
+
+    async def send(self, notice) -> None:
+        self.told.append((notice.type, notice.id))
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_alerts_reach_metrics_and_the_risk_team(parts):
+    """Raised and over, each told once; a gauge for those that stand, a counter for those that were raised."""
+    now, team = [NOW_MS], Team()
+    flow = replace(parts.flows[0], sense=Sense(flood=Threshold(10, 60)))
+    server = Server(replace(parts, flows=(flow,), clock=lambda: now[0], alarms=(team,)))
+    value, labels = server.metrics.registry.get_sample_value, {"flow": flow.name, "attack": "flood"}
+    for _ in range(10):
+        server.sensor.called(flow)
+    await server.sensor.merge()
+    assert value("ivrguard_alerts", labels) == value("ivrguard_alerts_raised_total", labels) == 1
+    now[0] += 900_000
+    await server.sensor.merge()
+    assert value("ivrguard_alerts", labels) is None
+    assert value("ivrguard_alerts_raised_total", labels) == 1
+    await server.stop()
+    name = f"{flow.name}/flood/{NOW_MS}"
+    assert team.told == [("attack.suspected", f"{name}/raised"), ("attack.over", f"{name}/over")]
+    assert team.closed
+
+
+async def test_alerts_without_a_way_to_the_risk_team_are_in_log_and_metrics(parts):
+    """Nothing else is needed. What the last second saw is merged before the store is closed, or the log says it is lost."""
+    flow = replace(parts.flows[0], sense=Sense(flood=Threshold(10, 60)))
+    server = Server(replace(parts, flows=(flow,)))
+    for _ in range(10):
+        server.sensor.called(flow)
+    with capture_logs() as lines:
+        await server.stop()
+    assert [line["event"] for line in lines if line["event"].startswith("attack")] == ["attack_suspected"]
+
+    server = Server(parts)
+    server.sensor.called(flow)
+    await parts.store.close()
+    with capture_logs() as lines:
+        await server.stop()
+    assert "sense_failed" in [line["event"] for line in lines]
 
 
 async def test_the_banks_own_system_takes_the_place_of_our_tables(parts):
