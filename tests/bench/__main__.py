@@ -3,6 +3,7 @@ Every bench, side by side in one run: `make bench`, or for some of them.
 
     PYTHONPATH=tests python -m bench [--rounds N] [--calls N] [--page FILE] [PART ...]
 
+By its name only: `sense`, months of calls with attacks in them, for docs/alerts.md (five minutes).
 Parts: serving, hashing, parts, store, full, existence. The whole takes some 25 minutes on two cores; with `--page` it writes
 docs/performance.md. Ratios only: machines differ, and the same machine has moods. Peers are built in build/bench, from
 PyPI and npm packages locked by hash. Linux, two cores.
@@ -81,6 +82,9 @@ def main() -> None:
     )
     asked.add_argument("--page", type=Path, help="write the page here; only with every part")
     given = asked.parse_args()
+    if given.parts == ["sense"]:
+        print("\n".join(sense.report([(1_000, 1), (1_000, 2), (1_000, 3), (5_000, 1)])))
+        return
     unknown = set(given.parts) - {*SECTIONS, "existence"}
     if unknown:
         asked.error(f"there is no part {', '.join(sorted(unknown))}")
