@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import existence, full, hashing, parts, serving, store
+from bench import existence, full, hashing, parts, sense, serving, store
 from bench.rows import Row, say, table
 
 PAGE = """# Performance
