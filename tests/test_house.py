@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ivrguard"
 TESTS = ROOT / "tests"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-OWN_KINDS = {"promises", "calls", "bench", "sim", "faults"}
-"""Folders of tests that mirror no code: promises, stories, benchmarks, simulations, and faults over real processes."""
+OWN_KINDS = {"promises", "calls", "bench", "sim", "faults", "fuzz"}
+"""Folders of tests that mirror no code: promises, stories, benchmarks, simulations, faults over real processes, fuzzing."""
 EXTRA_TESTS = {
     "test_calls.py": "the stories in tests/calls, each played on the whole server",
     "test_docs.py": "what the documents say, held against the code",

@@ -14,11 +14,10 @@ from ivrguard.core.flow import Factor, Flow
 from ivrguard.factors.totp import STEP_S
 from ivrguard.phone import world
 from ivrguard.phone.exchange import Line
-from ivrguard.phone.heard import Asked
 from ivrguard.phone.redteam.attack import Attack
 from ivrguard.phone.redteam.goals import Goal, protected
-from ivrguard.phone.redteam.ground import Ground
-from ivrguard.phone.redteam.guessing import Way, unprotected
+from ivrguard.phone.redteam.ground import Ground, Stuck
+from ivrguard.phone.redteam.guessing import unprotected
 
 SENDS_A_CALL_MAX = 5
 """Twilio Verify's own bound on one verification (error 60203)."""
@@ -50,91 +49,64 @@ def _no_lookup(factor: Factor) -> str:
     return ""
 
 
-async def _asked_for_code(ground: Ground, kind: Kind) -> tuple[str, Way, Line] | None:
-    """A call at the question for the code, what the factor is called, and the way there; None: it is asked nowhere."""
-    found = _code_of(ground.flow, kind)
-    assert found is not None
-    way = await ground.way_to(found[0])
-    if way is None:
-        ground.notes.append(f"'{found[0]}' is asked for nowhere")
-        return None
-    line = ground.call()
-    await ground.to_question(line, way[0], found[0], way[1])
-    return found[0], way, line
+def _name(flow: Flow, kind: Kind) -> str:
+    """What the flow calls its factor of this kind, which it has."""
+    return next(name for name, one in flow.factors.items() if one.kind is kind)
 
 
 async def _proves(ground: Ground, line: Line, factor: str, digits: str) -> bool:
-    """Whether the digits prove the factor, at the question that is open; or at a place where one was."""
-    assert isinstance(line.waiting, Asked)
+    """Whether the digits prove the factor, at the question that is open."""
     ground.tried["codes keyed"] += 1
     await line.press(digits)
-    call = await ground.state(line)
-    return call is not None and factor in {proof.factor for proof in call.proofs}
+    return factor in await ground.proved(line)
 
 
 async def _of_another_call(ground: Ground) -> None:
     """Use the code that the owner was sent in a call of his own, in another one."""
-    first = await _asked_for_code(ground, Kind.SMS_CODE)
-    if first is None:
-        return
-    factor, way, owners = first
+    factor = _name(ground.flow, Kind.SMS_CODE)
+    way = await ground.way(factor)
+    owners = await ground.question(factor, way)
     code = await ground.right(factor)
-    attacker = ground.call()
-    if await ground.to_question(attacker, way[0], factor, way[1]) and await _proves(
-        ground, attacker, factor, code
-    ):
+    attacker = await ground.question(factor, way)
+    if await _proves(ground, attacker, factor, code):
         ground.through("a code that was sent in one call was taken in another one")
     await ground.leave(attacker)
     await ground.leave(owners)
 
 
 async def _again_and_late(ground: Ground) -> None:
-    """Use a code a second time in its own call, and one that is over."""
-    first = await _asked_for_code(ground, Kind.SMS_CODE)
-    if first is None:
-        return
-    factor, way, line = first
-    code = await ground.right(factor)
-    if await _proves(ground, line, factor, code):
-        call = await ground.state(line)
-        if call is not None and any(sent.factor == factor for sent in call.sent):
-            ground.through("a code that was used is still good in its call")
+    """Use a code, which must be gone then; and one that is over."""
+    factor = _name(ground.flow, Kind.SMS_CODE)
+    way = await ground.way(factor)
+    line = await ground.question(factor, way)
+    await _proves(ground, line, factor, await ground.right(factor))
+    if any(sent.factor == factor for sent in (await ground.state(line)).sent):
+        ground.through("a code that was used is still good in its call")
     await ground.leave(line)
-    late = ground.call()
-    if await ground.to_question(late, way[0], factor, way[1]):
-        code = await ground.right(factor)
-        ground.clock.advance(ground.flow.factors[factor].valid_s)
-        if await _proves(ground, late, factor, code):
-            ground.through("a code that was over was taken")
+    late = await ground.question(factor, way)
+    code = await ground.right(factor)
+    ground.clock.advance(ground.flow.factors[factor].valid_s)
+    if await _proves(ground, late, factor, code):
+        ground.through("a code that was over was taken")
     await ground.leave(late)
 
 
 async def _for_something_else(ground: Ground) -> None:
     """Have the owner tell a code "for his balance", and use it where the flow wants one of its own."""
-    found = _code_of(ground.flow)
-    assert found is not None
-    factor = found[0]
-    others = tuple(name for name in ground.flow.factors if name != factor)
+    factor = _name(ground.flow, Kind.SMS_CODE)
+    pins = tuple(name for name, one in ground.flow.factors.items() if one.kind is Kind.PIN)
     every = protected(ground.flow, ground.clock())
-    for goal in (one for one in every if one.demand.intent):
-        weak = next((one for one in every if one.demand.intent != goal.demand.intent), None)
-        if weak is None:
-            continue
+    pairs = (
+        (goal, one) for goal in every for one in every if one.demand.intent != goal.demand.intent and one.path
+    )
+    for goal, harmless in pairs:
         line = ground.call()
-        if await ground.to(line, weak, knows=(factor,)) != "there":
-            await ground.leave(line)
-            line = ground.call()
-            if await ground.to(line, weak, knows=(*others, factor)) != "there":
-                await ground.leave(line)
-                continue
-        ground.tried["codes talked out of the owner"] += 1
-        if not isinstance(line.waiting, Asked):
-            await ground.leave(line)
-            continue
-        call = await ground.state(line)
-        told = {proof.factor for proof in call.proofs} if call is not None else set[str]()
-        if factor in told and await ground.to(line, goal, stop=factor, knows=others) == "there":
-            _used_elsewhere(ground, goal)
+        await ground.to(line, harmless, knows=(factor,))
+        told = factor in await ground.proved(line) and goal.demand.intent
+        if told and await ground.at_the_ivr(line):
+            ground.tried["codes talked out of the owner"] += 1
+            if await ground.to(line, goal, stop=factor, knows=pins) == "there":
+                _used_elsewhere(ground, goal)
         await ground.leave(line)
 
 
@@ -149,34 +121,28 @@ def _used_elsewhere(ground: Ground, goal: Goal) -> None:
 
 async def _app_again(ground: Ground) -> None:
     """Use what the owner's app shows a second time, in another call of the same half minute, and the one before."""
-    first = await _asked_for_code(ground, Kind.TOTP)
-    if first is None:
-        return
-    factor, way, line = first
+    factor = _name(ground.flow, Kind.TOTP)
+    way = await ground.way(factor)
+    line = await ground.question(factor, way)
     shown = await ground.right(factor)
     await _proves(ground, line, factor, shown)
     await ground.leave(line)
     for code in (shown, ground.telling.app(-1)):
-        again = ground.call()
-        if await ground.to_question(again, way[0], factor, way[1]) and await _proves(
-            ground, again, factor, code
-        ):
+        again = await ground.question(factor, way)
+        if await _proves(ground, again, factor, code):
             ground.through("a code of the app was taken twice, or one from before it")
         await ground.leave(again)
     ground.clock.advance(3 * STEP_S)
-    stale = ground.call()
-    ready = await ground.to_question(stale, way[0], factor, way[1])
-    if ready and await _proves(ground, stale, factor, ground.telling.app(-3)):
+    stale = await ground.question(factor, way)
+    if await _proves(ground, stale, factor, ground.telling.app(-3)):
         ground.through("a code of the app was taken a minute and a half later")
     await ground.leave(stale)
 
 
 async def _to_a_stolen_sim(ground: Ground) -> None:
     """The owner's number has a new SIM since an hour, or its calls go elsewhere; then ask for a code."""
-    found = _code_of(ground.flow)
-    assert found is not None
-    factor, of = found
-    way = await ground.way_to(factor)
+    factor = _name(ground.flow, Kind.SMS_CODE)
+    of, way = ground.flow.factors[factor], await ground.way(factor)
     hour_ago = ground.clock() - 3_600_000
     lookup = ground.at.lookup
 
@@ -196,9 +162,7 @@ async def _to_a_stolen_sim(ground: Ground) -> None:
         ground.clock.advance(3600)  # nobody goes by what he heard of the number before
         await ground.at.server.guard.drain()
         before = len(ground.at.carrier.sent)
-        line = ground.call()
-        if way is not None:
-            await ground.to_question(line, way[0], factor, way[1])
+        line = await ground.question(factor, way)
         await ground.at.server.guard.drain()
         ground.tried["codes asked for"] += 1
         if len(ground.at.carrier.sent) > before:
@@ -214,19 +178,15 @@ async def _to_a_stolen_sim(ground: Ground) -> None:
 
 async def _pump(ground: Ground) -> None:
     """Have codes sent, as many as one can: in one call, to one account, to one country."""
-    found = _code_of(ground.flow)
-    assert found is not None
-    factor, of = found
-    way = await ground.way_to(factor)
-    if way is None:
-        return
+    factor = _name(ground.flow, Kind.SMS_CODE)
+    of, way = ground.flow.factors[factor], await ground.way(factor)
     await ground.at.server.guard.drain()
     began = before = _texted(ground)
-    line = ground.call()
-    if await ground.to_question(line, way[0], factor, way[1]):
-        for _ in range(SENDS_A_CALL_MAX + 2):
-            if await ground.asked(line) == factor:
-                await line.press(f"{ANOTHER_CODE_KEY}#")
+    line = await ground.question(factor, way)
+    wanted = 0
+    while wanted < SENDS_A_CALL_MAX + 2 and await ground.asked(line) == factor:
+        wanted += 1
+        await line.press(f"{ANOTHER_CODE_KEY}#")
     await ground.leave(line)
     await ground.at.server.guard.drain()
     in_call = _texted(ground) - before
@@ -265,47 +225,34 @@ def _sent(ground: Ground, count: int, allowed: int, bar: int, limit: str, where:
     elif count > bar:
         ground.through(
             f"{count} codes were sent {where}, for callers who proved nothing",
-            ("factors", _name_of_code(ground), "sends", limit),
+            ("factors", _name(ground.flow, Kind.SMS_CODE), "sends", limit),
             f"write a smaller `{limit}`: {bar} is what a caller may need",
         )
 
 
-def _name_of_code(ground: Ground) -> str:
-    found = _code_of(ground.flow)
-    assert found is not None
-    return found[0]
-
-
 async def _unnoticed(ground: Ground) -> None:
     """With the owner's PIN, guess at the second factor: the owner must be told that somebody has it."""
-    pin = _code_of(ground.flow, Kind.PIN)
-    assert pin is not None
-    every = protected(ground.flow, ground.clock())
-    goals = [one for one in every if await _two(ground, one, pin[0])]
-    if not goals:
-        ground.notes.append("nothing in the flow wants a second factor after the PIN")
-        return
-    line = ground.call()
-    await ground.to(line, goals[0], knows=(pin[0],))
-    factor = await ground.asked(line)
+    pin = _name(ground.flow, Kind.PIN)
+    for goal in protected(ground.flow, ground.clock()):
+        line = ground.call()
+        await ground.to(line, goal, knows=(pin,))
+        second = await ground.asked(line)
+        if second in ground.flow.factors and pin in await ground.proved(line):
+            await _guessed_second(ground, line, str(second))
+            return
+        await ground.leave(line)
+    raise Stuck(f"nothing wants a second factor after '{pin}'")
+
+
+async def _guessed_second(ground: Ground, line: Line, second: str) -> None:
     await ground.at.server.guard.drain()
     before = len(ground.at.carrier.sent)
-    if factor in ground.flow.factors and factor is not None:
-        await line.press(ground.wrong(factor))
-        await ground.at.server.guard.drain()
-        ground.tried["wrong second factors"] += 1
-        if not any(message.to == world.OWN_NUMBER for message in ground.at.carrier.sent[before:]):
-            ground.through("somebody with the PIN guessed at the second factor, and the owner was not told")
+    await line.press(ground.wrong(second))
+    await ground.at.server.guard.drain()
+    ground.tried["wrong second factors"] += 1
+    if not any(message.to == world.OWN_NUMBER for message in ground.at.carrier.sent[before:]):
+        ground.through("somebody with the PIN guessed at the second factor, and the owner was not told")
     await ground.leave(line)
-
-
-async def _two(ground: Ground, goal: Goal, pin: str) -> bool:
-    line = ground.call()
-    await ground.to(line, goal, knows=(pin,))
-    call = await ground.state(line)
-    asked = await ground.asked(line)
-    await ground.leave(line)
-    return asked in ground.flow.factors and asked != pin and call is not None and bool(call.proofs)
 
 
 ATTACKS = (

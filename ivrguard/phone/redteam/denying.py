@@ -12,7 +12,7 @@ from ivrguard.phone.exchange import Line
 from ivrguard.phone.heard import Asked
 from ivrguard.phone.redteam.attack import Attack
 from ivrguard.phone.redteam.ground import Ground
-from ivrguard.phone.redteam.guessing import FAILURES_MAX, MORE, unprotected
+from ivrguard.phone.redteam.guessing import FAILURES_MAX, MORE, unprotected, ways_of
 
 ATTESTATIONS = (
     None,
@@ -24,7 +24,8 @@ ATTESTATIONS = (
     "tn-validation-passed-a",
 )
 """What the carriers may say of a caller who only pretends to be at the owner's number."""
-FLOOD = 80
+FLOOD = 50
+CALLS_EACH_MAX = 2
 OWNERS_CALLS = 5
 NONSENSE = (
     "",
@@ -44,16 +45,13 @@ NONSENSE = (
 
 async def _lock_out(ground: Ground) -> None:
     """Strangers lock every factor of the owner's account; he calls between."""
-    served = 0
     failures = min(ground.flow.locks.account.failures, FAILURES_MAX)
-    for factor in ground.flow.factors:
-        way = await ground.way_to(factor)
-        if way is not None:
-            await ground.guess(factor, way, most=failures + MORE)
+    for factor, way in (await ways_of(ground)).items():
+        await ground.guess(factor, way, most=failures + MORE)
+    factor, way = await ground.first()
+    served = 0
     for _ in range(OWNERS_CALLS):
-        way = await ground.way_to(next(iter(ground.flow.factors)))
-        if way is not None:
-            await ground.guess(next(iter(ground.flow.factors)), way, most=2)
+        await ground.guess(factor, way, most=2)
         served += (await ground.owner_calls()).got_in
     ground.tried["the owner's calls meanwhile"] += OWNERS_CALLS
     if served < OWNERS_CALLS:
@@ -68,14 +66,13 @@ async def _lock_out(ground: Ground) -> None:
 async def _spoof(ground: Ground) -> None:
     """Pretend to call from the owner's number, with every attestation short of A: guess, and ask to be let in."""
     failures = min(ground.flow.locks.account.failures, FAILURES_MAX)
-    factor = next(iter(ground.flow.factors))
-    way = await ground.way_to(factor)
+    factor, way = await ground.first()
     for verstat in ATTESTATIONS:
         for _ in range(failures):
             line = _spoofed(ground, verstat)
-            if way is not None and await ground.to_question(line, way[0], factor, way[1]):
-                await line.press(ground.wrong(factor))
-                ground.tried["guesses keyed"] += 1
+            await ground.to_question(line, way[0], factor, way[1])
+            await line.press(ground.wrong(factor))
+            ground.tried["guesses keyed"] += 1
             await ground.leave(line)
     for verstat in (*ATTESTATIONS, "TN-Validation-Passed-A"):
         line = _spoofed(ground, verstat)
@@ -95,35 +92,36 @@ def _spoofed(ground: Ground, verstat: str | None) -> Line:
 
 async def _flood(ground: Ground) -> None:
     """Many calls at once that never answer, and as many webhooks that nobody signed; the owner calls meanwhile."""
-    lines = [ground.call() for _ in range(FLOOD)]
     url = f"{ground.at.guard_url}/"
 
-    async def unsigned() -> int:
-        async with ground.at.session.post(url, data={"CallSid": "CA" + "0" * 32}) as answer:
-            return answer.status
+    async def calls_again() -> None:
+        """Call, say nothing, hang up, post something unsigned, and call again."""
+        for _ in range(CALLS_EACH_MAX):
+            line = ground.call()
+            await line.until_input()
+            await ground.leave(line)
+            async with ground.at.session.post(url, data={"CallSid": line.call_sid}):
+                ground.tried["unsigned webhooks"] += 1
 
-    flood = asyncio.gather(*(line.until_input() for line in lines), *(unsigned() for _ in lines))
+    flood = asyncio.gather(*(calls_again() for _ in range(FLOOD)))
     talk = await ground.owner_calls()
     await flood
-    ground.tried["calls at once"] += len(lines)
-    ground.tried["unsigned webhooks"] += len(lines)
+    ground.tried["callers at once"] += FLOOD
     if not talk.got_in:
-        ground.through(f"the owner did not get in while {len(lines)} calls rang")
-    for line in lines:
-        await ground.leave(line)
+        ground.through(f"the owner did not get in while {FLOOD} callers called again and again")
 
 
 async def _nonsense(ground: Ground) -> None:
     """Key nonsense at each question, by fistfuls: nothing may break, and nothing of it may be a guess."""
-    factor = next(iter(ground.flow.factors))
+    factor, way = await ground.first()
     for keys in NONSENSE:
         for stop in ("account", factor):
             line = ground.call()
-            if await ground.to(line, ground.aim, stop=stop, knows=()) == "asked":
-                assert isinstance(line.waiting, Asked)
-                for event in ({"Digits": keys}, {"SpeechResult": "seven eight nine", "Confidence": "0.9"}):
-                    ground.tried["nonsense keyed and said"] += 1
-                    await line.send(line.waiting.action, event)
+            await ground.to(line, way[0], stop=stop, knows=way[1])
+            assert isinstance(line.waiting, Asked)
+            for event in ({"Digits": keys}, {"SpeechResult": "seven eight nine", "Confidence": "0.9"}):
+                ground.tried["nonsense keyed and said"] += 1
+                await line.send(line.waiting.action, event)
             statuses = {request.status for request in line.requests} - {200}
             if statuses:
                 ground.through(
@@ -151,7 +149,7 @@ ATTACKS = (
     ),
     Attack(
         "flood",
-        f"{FLOOD} calls and as many unsigned webhooks at once, while the owner calls",
+        f"{FLOOD} callers who call again and again, with unsigned webhooks between, while the owner calls",
         "field C: telephone flood (FBI PSA210217); MITRE ATT&CK T1499",
         _flood,
     ),

@@ -17,7 +17,7 @@ from ivrguard.phone.exchange import Line
 from ivrguard.phone.heard import Asked, Said
 from ivrguard.phone.redteam.attack import Attack
 from ivrguard.phone.redteam.goals import Goal, goals, protected, strength, visit
-from ivrguard.phone.redteam.ground import Ground, handed_on
+from ivrguard.phone.redteam.ground import Ground, Stuck, handed_on
 from ivrguard.phone.redteam.straying import credulous, spellings
 from ivrguard.phone.rig import PUBLIC_URL
 from ivrguard.phone.stub import GOES_ON
@@ -91,33 +91,34 @@ def _no_transfers(flow: Flow) -> str:
     return "" if every else "the flow protects no transfer"
 
 
-async def _first(ground: Ground) -> Line | None:
-    """A caller at the IVR's first question, who has proved what that needs and no more; None if there is no such."""
+async def _first(ground: Ground) -> Line:
+    """A caller at the IVR's first question, who has proved what that needs and no more. Raises `Stuck`."""
     line = ground.call()
     await line.until_input()
-    for _ in range(8):
-        if await ground.at_the_ivr(line):
-            return line
-        asked = await ground.asked(line)
-        if asked is None:
-            return None
+    while (asked := await ground.asked(line)) is not None:
         await line.press(f"{ground.who.account}#" if asked == "account" else await ground.right(asked))
-    return None
+    if not await ground.at_the_ivr(line):
+        raise Stuck("the IVR's first document asks nothing")
+    return line
 
 
-async def _heard_after(ground: Ground, document: str) -> tuple[Line, int] | None:
+async def _given(ground: Ground, document: str) -> tuple[Line, int]:
     """A caller who is given this document next; where its events begin."""
     line = await _first(ground)
-    if line is None:
-        return None
     assert isinstance(line.waiting, Asked)
     since = len(line.heard)
     ground.ivr.answers(urlsplit(line.waiting.action).path, document, GOES_ON)
     await line.press(GOES_ON)
+    ground.tried["documents"] += 1
+    return line, since
+
+
+async def _heard_after(ground: Ground, document: str) -> tuple[Line, int]:
+    """The same, and he says nothing for a while."""
+    line, since = await _given(ground, document)
     for _ in range(2):
         if await ground.at_the_ivr(line):
             await line.silent()
-    ground.tried["documents"] += 1
     return line, since
 
 
@@ -125,20 +126,17 @@ async def _may(ground: Ground, line: Line, goal: Goal) -> bool:
     """Whether the flow lets this call go there without another question."""
     flow, call = ground.flow, await ground.state(line)
     demand, _ = decide(flow.rules, flow.default, visit(flow, ground.clock(), goal))
-    if demand.require is None:
-        return True
-    have = frozenset(proof.factor for proof in call.proofs) if call is not None else frozenset[str]()
-    return demand.reverify is None and satisfied(flow.levels[demand.require], have)
+    have = frozenset(proof.factor for proof in call.proofs)
+    return demand.require is None or (
+        demand.reverify is None and satisfied(flow.levels[demand.require], have)
+    )
 
 
 async def _hide_transfers(ground: Ground) -> None:
     """Transfers wherever they can hide: none may connect that the flow wants something more for."""
     ground.ivr.answers("/redteam-wait", f"<Dial>{NUMBER}</Dial>")
     for name, document in HIDDEN.items():
-        found = await _heard_after(ground, document)
-        if found is None:
-            return
-        line, since = found
+        line, since = await _heard_after(ground, document)
         for where in handed_on(line, since):
             kind, _, value = where.partition(":")
             goal = Goal(ground.flow.default, (), target=Target(kind, value))
@@ -155,14 +153,10 @@ async def _lead_on(ground: Ground) -> None:
     )
     for goal in strongest[:1]:
         for document in _leading_on(goal.path, _open_queue(ground)):
-            line = await _first(ground)
-            if line is None or await _may(ground, line, goal):
-                return
             seen = len(ground.ivr.paths_seen())
-            assert isinstance(line.waiting, Asked)
-            ground.ivr.answers(urlsplit(line.waiting.action).path, document, GOES_ON)
-            await line.press(GOES_ON)
-            ground.tried["documents"] += 1
+            line, _ = await _given(ground, document)
+            if await _may(ground, line, goal):
+                raise Stuck(f"whoever hears the IVR at all may go to {goal}")
             if goal.path in map(credulous, ground.ivr.paths_seen()[seen:]):
                 ground.through(f"a document led the caller to {goal}, which he had not proved enough for")
             await ground.leave(line)
@@ -192,10 +186,7 @@ async def _lead_out(ground: Ground) -> None:
     """Links to places that the flow does not list, in every attribute that Twilio follows."""
     for nth, (name, document) in enumerate(LEADING_OUT.items()):
         for url in (HOSTS[0], HOSTS[1 + nth % (len(HOSTS) - 1)]):
-            found = await _heard_after(ground, document.format(url=escape(url)))
-            if found is None:
-                return
-            line, _ = found
+            line, _ = await _heard_after(ground, document.format(url=escape(url)))
             legs = [line, *line.legs]
             if any(not request.url.startswith(f"{PUBLIC_URL}/") for leg in legs for request in leg.requests):
                 ground.through(
@@ -209,10 +200,7 @@ async def _lead_out(ground: Ground) -> None:
 async def _declare(ground: Ground) -> None:
     """Documents that declare entities, or fetch and include."""
     for name, document in DECLARED.items():
-        found = await _heard_after(ground, document)
-        if found is None:
-            return
-        line, since = found
+        line, since = await _heard_after(ground, document)
         if any(isinstance(event, Said) and CANARY in event.text for event in line.heard[since:]):
             ground.through(f"{name} was carried out")
         await ground.leave(line)

@@ -10,13 +10,12 @@ Laws of this file
 from xml.sax.saxutils import escape
 
 from ivrguard.core.assurance import CATEGORY, ways
-from ivrguard.core.flow import Flow, Place
+from ivrguard.core.flow import Flow, Place, Sensitive
 from ivrguard.core.rules import Target, glob, name_glob
 from ivrguard.flowfile import read
-from ivrguard.phone.heard import Asked
 from ivrguard.phone.redteam.attack import Attack
 from ivrguard.phone.redteam.goals import Goal, protected, unnamed
-from ivrguard.phone.redteam.ground import Ground
+from ivrguard.phone.redteam.ground import Ground, Stuck
 from ivrguard.phone.redteam.guessing import unprotected
 from ivrguard.phone.rig import dialled
 
@@ -56,24 +55,20 @@ async def _open_doors(ground: Ground) -> None:
 
 
 def _sensitive(flow: Flow, goal: Goal) -> bool:
-    for one in flow.sensitive:
-        if isinstance(one, Target):
-            if goal.target is not None and all(
-                name_glob(pattern).fullmatch(value)
-                for pattern, value in ((one.kind, goal.target.kind), (one.value, goal.target.value))
-            ):
-                return True
-        elif goal.path and glob(one).fullmatch(goal.path):
-            return True
-    return False
+    return any(_speaks_of(one, goal) for one in flow.sensitive)
+
+
+def _speaks_of(sensitive: Sensitive, goal: Goal) -> bool:
+    if not isinstance(sensitive, Target):
+        return goal.target is None and glob(sensitive).fullmatch(goal.path) is not None
+    pairs = ((sensitive.kind, goal.target.kind), (sensitive.value, goal.target.value)) if goal.target else ()
+    return bool(pairs) and all(name_glob(pattern).fullmatch(value) for pattern, value in pairs)
 
 
 def _kinds(flow: Flow, goal: Goal) -> int:
     """The fewest kinds of factor (known, held) with which the goal can be had."""
-    if goal.demand.require is None:
-        return 0
     kinds = flow.kinds()
-    every = ways(flow.levels[goal.demand.require])
+    every = ways(flow.levels[goal.demand.require]) if goal.demand.require is not None else ()
     return min((len({CATEGORY[kinds[name]] for name in way}) for way in every), default=0)
 
 
@@ -144,10 +139,7 @@ async def _unattended(ground: Ground) -> None:
             f'<Gather numDigits="1" action="{escape(goal.path)}"><Say>path {escape(goal.path)}</Say></Gather>'
         )
         ground.ivr.answers(goal.path, waits)
-        line = ground.call()
-        if await ground.to(line, goal, knows=ground.everything()) != "there":
-            ground.notes.append(f"the owner did not get to {goal}")
-            continue
+        line = await ground.there(goal)
         ground.clock.advance(UNATTENDED_S)
         since = len(line.heard)
         await line.press(goal.digits[:1] or "1")
@@ -165,13 +157,9 @@ async def _handed_on(ground: Ground) -> None:
     """Take over a call whose caller proved everything, and have it handed to an agent."""
     path = next((one for one in reversed(protected(ground.flow, ground.clock())) if one.path), None)
     for goal in (one for one in protected(ground.flow, ground.clock()) if one.target is not None):
-        line = ground.call()
-        first = path if path is not None else goal
-        if await ground.to(line, first, knows=ground.everything()) != "there" or not isinstance(
-            line.waiting, Asked
-        ):
-            await ground.leave(line)
-            continue
+        line = await ground.there(path if path is not None else goal)
+        if not await ground.at_the_ivr(line):
+            raise Stuck("there is no way from one place to an agent: the flow protects transfers alone")
         ground.clock.advance(ALWAYS_ASKED_S)
         ground.tried["calls taken over"] += 1
         if await ground.to(line, goal) == "there":
@@ -189,8 +177,6 @@ async def _never_a_factor(ground: Ground) -> None:
     for kind in NEVER_FACTORS:
         written = text.replace("kind: pin", f"kind: {kind}")
         ground.tried["factors tried"] += 1
-        if written == text:
-            continue
         loaded = read("redteam", written.encode(), lambda tag: ground.flow.files[tag].encode())
         if loaded.flow is not None:
             ground.through(f"a flow with a factor of kind {kind} was taken")

@@ -73,6 +73,14 @@ class Honest:
         return self.before == self.after
 
 
+class Stuck(Exception):
+    """An attack cannot be played: what it needs never comes about in this flow. The reason, for the report."""
+
+
+Way = tuple[Goal, tuple[str, ...]]
+"""What to go for so that a factor is asked for, and which others one must have for that."""
+
+
 class Watch:
     """What the judges of factors have been given since the last `forget`."""
 
@@ -207,33 +215,33 @@ class Ground:
         """A call of a stranger's that has not begun; `how`: as in `Rig.call`."""
         return self.at.call(from_ or self.stranger(), **how)  # type: ignore[arg-type]  # as Rig.call has them
 
-    async def account(self, number: int, pin: Credential | None = None) -> str:
-        """Another customer's account; with the owner's kinds of factors, and the owner's PIN unless told otherwise."""
+    async def account(self, number: int) -> str:
+        """Another customer's account: the owner's PIN and app, and a number of its own."""
         own = await self.at.server.directory.by_id(self.who.account)
         assert own is not None
         account, phone = f"{number:0{len(self.who.account)}}", f"+1555700{number:04}"
-        kept = (
-            replace(one, number=phone) if one.kind is Kind.SMS_CODE else one
-            for one in own.credentials
-            if pin is None or one.kind is not Kind.PIN
-        )
-        await self.at.enrol(Account(account, (phone,), (*kept, *([pin] if pin else []))))
+        kept = (replace(one, number=phone if one.number else "") for one in own.credentials)
+        await self.at.enrol(Account(account, (phone,), tuple(kept)))
         return account
 
-    async def state(self, line: Line) -> Call | None:
+    async def state(self, line: Line) -> Call:
         """The call as the guard keeps it: what honest callers hear in words is read here, in any language."""
-        return await self.at.store.read(books.call_key(line.call_sid))
+        call = await self.at.store.read(books.call_key(line.call_sid))
+        assert call is not None
+        return call
+
+    async def proved(self, line: Line) -> frozenset[str]:
+        """The factors that the call has proved."""
+        return frozenset(proof.factor for proof in (await self.state(line)).proofs)
 
     async def asked(self, line: Line) -> str | None:
         """What the guard asks on this line: `account`, a factor's name, `new_pin`; None when it asks nothing."""
         waiting = line.waiting
         if not isinstance(waiting, Asked) or not waiting.action.startswith(world.OWN_QUESTIONS):
             return None
-        call = await self.state(line)
-        question = call.question if call is not None else None
-        if question is None:
-            return None
-        return question.factor or ("account" if question.about is About.ACCOUNT else "new_pin")
+        question = (await self.state(line)).question
+        about = "account" if question is None or question.about is About.ACCOUNT else "new_pin"
+        return None if question is None else question.factor or about
 
     async def at_the_ivr(self, line: Line) -> bool:
         """Whether the IVR, and not the guard, waits for keys."""
@@ -326,7 +334,38 @@ class Ground:
         """All the factors of the flow: what its owner knows and holds."""
         return tuple(self.flow.factors)
 
-    async def way_to(self, factor: str) -> tuple[Goal, tuple[str, ...]] | None:
+    async def way(self, factor: str) -> Way:
+        """The way to this factor's question. Raises `Stuck` when it is asked for nowhere."""
+        found = await self.way_to(factor)
+        if found is None:
+            raise Stuck(f"'{factor}' is asked for nowhere")
+        return found
+
+    async def first(self) -> tuple[str, Way]:
+        """The first factor of the flow that is asked for, and the way to its question. Raises `Stuck`."""
+        for factor in self.flow.factors:
+            way = await self.way_to(factor)
+            if way is not None:
+                return factor, way
+        raise Stuck("no factor is asked for")
+
+    async def question(self, factor: str, way: Way, account: str = "") -> Line:
+        """A call at this factor's question. Raises `Stuck` when it does not get there."""
+        line = self.call()
+        if not await self.to_question(line, way[0], factor, way[1], account):
+            await self.leave(line)
+            raise Stuck(f"'{factor}' was not asked for")
+        return line
+
+    async def there(self, goal: Goal) -> Line:
+        """A call whose caller proves all that it takes, and is there. Raises `Stuck` when he does not get there."""
+        line = self.call()
+        if await self.to(line, goal, knows=self.everything()) != "there":
+            await self.leave(line)
+            raise Stuck(f"the owner did not get to {goal}")
+        return line
+
+    async def way_to(self, factor: str) -> Way | None:
         """What to go for so that this factor is asked for, and what else one must know for that; None: nothing."""
         others = tuple(name for name in self.flow.factors if name != factor)
         for knows in ((), *((name,) for name in others), others):
@@ -341,7 +380,7 @@ class Ground:
     async def guess(
         self,
         factor: str,
-        way: tuple[Goal, tuple[str, ...]],
+        way: Way,
         *,
         most: int,
         account: str = "",
@@ -392,8 +431,7 @@ class Ground:
             found = await self.to(line, self.goal, knows=self.everything())
         else:
             await line.until_input()
-        call = await self.state(line)
-        questions = call.asks if call is not None else 0
+        questions = (await self.state(line)).asks
         words = tuple(event.text for event in line.heard if isinstance(event, Said))
         if not line.over:
             await line.hang_up()

@@ -19,8 +19,8 @@ from ivrguard.factors.pin import MOST_USED
 from ivrguard.phone.exchange import Line
 from ivrguard.phone.heard import Asked
 from ivrguard.phone.redteam.attack import Attack
-from ivrguard.phone.redteam.goals import Goal, protected
-from ivrguard.phone.redteam.ground import Ground
+from ivrguard.phone.redteam.goals import protected
+from ivrguard.phone.redteam.ground import Ground, Way
 
 FAILURES_MAX = 10
 """PCI DSS 4.0.1, 8.3.4: a lock after no more tries than that."""
@@ -37,8 +37,6 @@ SPRAYED = 8
 ACCOUNTS = 100_000
 """A spray tries one guess on so many accounts (field.md: five guesses open one account in eight of four digits)."""
 
-Way = tuple[Goal, tuple[str, ...]]
-
 
 def unprotected(flow: Flow) -> str:
     """Why nothing can be guessed: nothing is asked for."""
@@ -54,7 +52,7 @@ def _lacks(kind: Kind, what: str) -> Callable[[Flow], str]:
     return lacks
 
 
-async def _ways(ground: Ground) -> Mapping[str, Way]:
+async def ways_of(ground: Ground) -> Mapping[str, Way]:
     """How each factor comes to be asked for."""
     found = {factor: await ground.way_to(factor) for factor in ground.flow.factors}
     for factor, way in found.items():
@@ -83,7 +81,7 @@ def _rule(ground: Ground) -> Rule:
 async def _in_a_row(ground: Ground) -> None:
     """Guess from number after number until nothing is judged any more; then with the right answer."""
     failures = _rule(ground).failures
-    for factor, way in (await _ways(ground)).items():
+    for factor, way in (await ways_of(ground)).items():
         ground.watch.forget()
         judged = await ground.guess(factor, way, most=min(failures, FAILURES_MAX) + MORE)
         _too_many(ground, factor, judged, failures, "before the lock")
@@ -97,16 +95,15 @@ async def _in_a_row(ground: Ground) -> None:
         line = ground.call()
         if await ground.to_question(line, way[0], factor, way[1]):
             await line.press(await ground.right(factor))
-            call = await ground.state(line)
             ground.tried["right answers while locked"] += 1
-            if call is not None and factor in {proof.factor for proof in call.proofs}:
+            if factor in await ground.proved(line):
                 ground.through(f"'{factor}' was locked, and the right answer was taken")
         await ground.leave(line)
 
 
 async def _at_once(ground: Ground) -> None:
     """Many calls key a guess at the same moment, each sent twice."""
-    for factor, (goal, knows) in (await _ways(ground)).items():
+    for factor, (goal, knows) in (await ways_of(ground)).items():
         lines = [ground.call() for _ in range(AT_ONCE)]
         ready = [line for line in lines if await ground.to_question(line, goal, factor, knows)]
         ground.watch.forget()
@@ -124,11 +121,8 @@ async def _at_once(ground: Ground) -> None:
 async def _again(ground: Ground) -> None:
     """Send each guess once more, to have it judged once more, or the same question's with other digits."""
     failures = _rule(ground).failures
-    for factor, (goal, knows) in (await _ways(ground)).items():
-        line = ground.call()
-        if not await ground.to_question(line, goal, factor, knows):
-            await ground.leave(line)
-            continue
+    for factor, way in (await ways_of(ground)).items():
+        line = await ground.question(factor, way)
         assert isinstance(line.waiting, Asked)
         stale = line.waiting.action
         ground.watch.forget()
@@ -151,7 +145,7 @@ async def _again(ground: Ground) -> None:
 async def _and_hang_up(ground: Ground) -> None:
     """Break off while the guess is being judged, so that nobody writes it down."""
     failures = _rule(ground).failures
-    for factor, (goal, knows) in (await _ways(ground)).items():
+    for factor, (goal, knows) in (await ways_of(ground)).items():
         ground.watch.forget()
         for _ in range(min(failures, FAILURES_MAX) + MORE):
             line = ground.call()
@@ -178,7 +172,7 @@ async def _broken_off(ground: Ground, line: Line, digits: str) -> None:
 
 async def _for_a_year(ground: Ground) -> None:
     """Guess one short of the lock at each factor, wait until the window is over, and go on for a year of the flow's own time."""
-    rule, ways_ = _rule(ground), await _ways(ground)
+    rule, ways_ = _rule(ground), await ways_of(ground)
     batch = max(1, rule.failures - 1)
     wait_s = rule.within_s + 1 if rule.failures > 1 else max(rule.lock_s) + 1
     began_ms, judged = ground.clock(), dict.fromkeys(ways_, 0)
@@ -234,9 +228,7 @@ def _chance(factor: Factor) -> float:
 async def _with_new_codes(ground: Ground) -> None:
     """Have a new code sent for each guess: a new code must not be new guesses."""
     factor = next(name for name, one in ground.flow.factors.items() if one.kind is Kind.SMS_CODE)
-    way = await ground.way_to(factor)
-    if way is None:
-        return
+    way = await ground.way(factor)
     ground.watch.forget()
     failures = _rule(ground).failures
     for _ in range(min(failures, FAILURES_MAX) + MORE):
@@ -255,16 +247,11 @@ async def _with_new_codes(ground: Ground) -> None:
 
 async def _from_one_number(ground: Ground) -> None:
     """One telephone goes from account to account, one guess at each."""
-    ways_ = await _ways(ground)
-    if not ways_:
-        return
-    factor, way = next(iter(ways_.items()))
+    factor, way = await ground.first()
     number = ground.stranger()
-    own = await ground.at.server.directory.by_id(ground.who.account)
-    pin = own.credential(Kind.PIN) if own is not None else None
     judged = 0
     for nth in range(ONE_NUMBER_MAX + 1):
-        account = await ground.account(2_000 + nth, pin)
+        account = await ground.account(2_000 + nth)
         got = await ground.guess(factor, way, most=1, account=account, from_=lambda: number)
         judged += got
         if not got:
@@ -292,23 +279,20 @@ async def _spray(ground: Ground) -> None:
     """The most used PINs, one guess at each account, each from a number of its own."""
     factor, of = next((name, one) for name, one in ground.flow.factors.items() if one.kind is Kind.PIN)
     pins = ground.at.server.guard.world.pins
-    way = await ground.way_to(factor)
+    assert pins is not None
+    way = await ground.way(factor)
     chosen: dict[str, str] = {}
     for nth, pin in enumerate(_common(of.digits)[:SPRAYED]):
         account = await ground.account(3_000 + nth)
         ground.tried["favourite PINs that customers tried to choose"] += 1
-        if pins is not None and await pins.change(account, pin, now_ms=ground.clock()):
+        if await pins.change(account, pin, now_ms=ground.clock()):
             chosen[account] = pin
     for account, pin in chosen.items():
-        line = ground.call()
-        if way is not None and await ground.to_question(line, way[0], factor, way[1], account):
-            await line.press(pin)
-            ground.tried["accounts"] += 1
-            call = await ground.state(line)
-            if call is not None and call.proofs:
-                ground.through(
-                    f"a customer may choose the PIN of {of.digits} digits that everybody tries first"
-                )
+        line = await ground.question(factor, way, account)
+        await line.press(pin)
+        ground.tried["accounts"] += 1
+        if factor in await ground.proved(line):
+            ground.through(f"a customer may choose the PIN of {of.digits} digits that everybody tries first")
         await ground.leave(line)
     _spray_of_one_guess_each(ground)
 

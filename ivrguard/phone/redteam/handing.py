@@ -13,11 +13,11 @@ from ivrguard.core.flow import Flow
 from ivrguard.core.handoff import CODE_DIGITS, DESK_RULE
 from ivrguard.guard.books import TOKEN_CHARACTERS
 from ivrguard.phone.exchange import Line
-from ivrguard.phone.heard import Bridged, Queued
+from ivrguard.phone.heard import Queued
 from ivrguard.phone.redteam.attack import Attack
 from ivrguard.phone.redteam.goals import Goal, protected
 from ivrguard.phone.redteam.ground import Ground
-from ivrguard.phone.redteam.guessing import FAILURES_MAX
+from ivrguard.phone.redteam.guessing import FAILURES_MAX, ways_of
 from ivrguard.phone.stage import tokens_of
 from ivrguard.phone.world import begin_ms
 
@@ -49,15 +49,11 @@ class Handed:
     key: str = field(repr=False)
 
 
-async def _handed(ground: Ground, goal: Goal, desk: str = "own") -> Handed | None:
-    """The owner is handed over to that target; None: he never got there."""
-    line = ground.call()
-    if await ground.to(line, goal, knows=ground.everything()) != "there":
-        await ground.leave(line)
-        ground.notes.append(f"the owner did not get to {goal}")
-        return None
+async def _handed(ground: Ground, goal: Goal) -> Handed:
+    """The owner is handed over to that target. Raises `Stuck`."""
+    line = await ground.there(goal)
     tokens = [token for event in line.heard for token in tokens_of(event)]
-    key = await ground.at.desk(f"{desk}-{line.call_sid[-6:]}", str(goal.target))
+    key = await ground.at.desk(f"own-{line.call_sid[-6:]}", str(goal.target))
     ground.tried["callers handed over"] += 1
     return Handed(line, goal, tokens[-1] if tokens else line.call_sid, key)
 
@@ -72,14 +68,10 @@ async def _twice(ground: Ground) -> None:
     """The agents' desks redeem one token many times at once, and again."""
     for goal in _transfers(ground.flow, ground.clock()):
         handed = await _handed(ground, goal)
-        if handed is None:
-            continue
         at_once = await asyncio.gather(*(_redeemed(ground, handed.key, handed.token) for _ in range(AT_ONCE)))
         again = await _redeemed(ground, handed.key, handed.token)
         if sum(at_once) + again > 1:
             ground.through(f"a token of {goal} was redeemed {sum(at_once) + again} times")
-        elif not any(at_once):
-            ground.notes.append(f"no desk could redeem a token of {goal}")
         await ground.leave(handed.line)
 
 
@@ -88,14 +80,13 @@ async def _elsewhere(ground: Ground) -> None:
     for goal in _transfers(ground.flow, ground.clock())[:2]:
         await _by_others(ground, goal)
         await _too_late(ground, goal)
+        await _handed_on(ground, goal)
     for goal in _transfers(ground.flow, ground.clock())[:1]:
         await _locked_meanwhile(ground, goal)
 
 
 async def _by_others(ground: Ground, goal: Goal) -> None:
     one, other = await _handed(ground, goal), await _handed(ground, goal)
-    if one is None or other is None:
-        return
     strange = await ground.at.desk(f"strange-{one.line.call_sid[-6:]}", "enqueue:another", "client:another")
     if await _redeemed(ground, strange, one.token):
         ground.through(f"the desk of another queue redeemed a token of {goal}")
@@ -112,35 +103,31 @@ async def _by_others(ground: Ground, goal: Goal) -> None:
 
 async def _too_late(ground: Ground, goal: Goal) -> None:
     late = await _handed(ground, goal)
-    if late is None:
-        return
     ground.clock.advance(ground.flow.token_valid_s)
     if await _redeemed(ground, late.key, late.token):
         ground.through(f"a token of {goal} was redeemed after it was over")
     await ground.leave(late.line)
-    passed_on = await _handed(ground, goal)
-    if passed_on is None or passed_on.token == passed_on.line.call_sid:
-        return
-    line = passed_on.line
+
+
+async def _handed_on(ground: Ground, goal: Goal) -> None:
+    """The first agent rings off, and the caller is handed over once more: the first token is over then."""
+    first = await _handed(ground, goal)
+    line = first.line
     if isinstance(line.waiting, Queued):
         await line.dequeued()
-    if isinstance(line.waiting, Bridged):
-        await line.agent_hangs_up()
-    if not line.over and await ground.to(line, goal, knows=ground.everything()) == "there":
-        tokens = [token for event in line.heard for token in tokens_of(event)]
-        if tokens[-1] != passed_on.token and await _redeemed(ground, passed_on.key, passed_on.token):
-            ground.through(f"a token of {goal} was redeemed after the caller had been handed on")
+    await line.agent_hangs_up()
+    await ground.to(line, goal, knows=ground.everything())
+    tokens = [token for event in line.heard for token in tokens_of(event)]
+    spent = first.token not in (*tokens[-1:], line.call_sid)
+    if spent and await _redeemed(ground, first.key, first.token):
+        ground.through(f"a token of {goal} was redeemed after the caller had been handed on")
     await ground.leave(line)
 
 
 async def _locked_meanwhile(ground: Ground, goal: Goal) -> None:
     handed = await _handed(ground, goal)
-    if handed is None:
-        return
-    for factor in ground.flow.factors:
-        way = await ground.way_to(factor)
-        if way is not None:
-            await ground.guess(factor, way, most=min(ground.flow.locks.account.failures, FAILURES_MAX))
+    for factor, way in (await ways_of(ground)).items():
+        await ground.guess(factor, way, most=min(ground.flow.locks.account.failures, FAILURES_MAX))
     if await _redeemed(ground, handed.key, handed.token):
         ground.through("a token was redeemed while its account was locked")
     await ground.leave(handed.line)
@@ -150,8 +137,6 @@ async def _guess_tokens(ground: Ground) -> None:
     """A desk that was talked round tries tokens, whisper codes and calls until it is stopped."""
     goal = _transfers(ground.flow, ground.clock())[0]
     handed = await _handed(ground, goal)
-    if handed is None:
-        return
     key = await ground.at.desk("talked-round", "*")
     guesses = [
         *(
@@ -175,15 +160,12 @@ async def _guess_tokens(ground: Ground) -> None:
 async def _without_a_transfer(ground: Ground) -> None:
     """An agent asks about callers who were not handed over to anybody, by their CallSid."""
     key = await ground.at.desk("curious", "*")
-    callers = []
-    for knows in ((), ground.everything()):
-        line = ground.call()
+    callers = [ground.call(), ground.call()]
+    path = next((one for one in protected(ground.flow, ground.clock()) if one.path), ground.goal)
+    for line, knows in zip(callers, ((), ground.everything()), strict=True):
         await line.until_input()
-        if ground.goal is not None:
-            path = next((one for one in protected(ground.flow, ground.clock()) if one.path), None)
-            if path is not None:
-                await ground.to(line, path, knows=knows)
-        callers.append(line)
+        if path is not None and path.target is None:
+            await ground.to(line, path, knows=knows)
     for line in callers:
         if await _redeemed(ground, key, line.call_sid, line.call_sid) or await _redeemed(
             ground, key, line.call_sid

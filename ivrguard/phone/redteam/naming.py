@@ -20,7 +20,7 @@ from ivrguard.phone.exchange import Line
 from ivrguard.phone.redteam.attack import Attack
 from ivrguard.phone.redteam.goals import protected
 from ivrguard.phone.redteam.ground import Ground
-from ivrguard.phone.redteam.guessing import FAILURES_MAX, unprotected
+from ivrguard.phone.redteam.guessing import FAILURES_MAX, unprotected, ways_of
 from ivrguard.phone.world import keyed_for_the_guard
 
 SLOWER = 3.0
@@ -45,11 +45,9 @@ async def _tell_apart(ground: Ground) -> None:
             "`on_locked` puts whoever is locked through to a human, and so tells him; unknown accounts lock alike"
         )
     locked = await ground.account(4_001)
-    for factor in ground.flow.factors:
-        way = await ground.way_to(factor)
-        if way is not None:
-            most = min(ground.flow.locks.account.failures, FAILURES_MAX) + 1
-            await ground.guess(factor, way, most=most, account=locked)
+    for factor, way in (await ways_of(ground)).items():
+        most = min(ground.flow.locks.account.failures, FAILURES_MAX) + 1
+        await ground.guess(factor, way, most=most, account=locked)
     known = [await ground.account(4_100 + nth) for nth in range(TIMES)]
     callers = {"known": known, "unknown": [ground.who.unknown] * TIMES, "locked": [locked] * TIMES}
     for decline in ("", *([f"{OTHER_FACTOR_KEY}#"] if len(ground.flow.factors) > 1 else [])):

@@ -82,17 +82,11 @@ def _signed(url: str, sent: Pairs, right: str) -> Iterator[Forged]:
 
 async def _post(ground: Ground) -> None:
     """Each forgery against a call of its own that waits for an answer, then against one that only began."""
-    factor = next(iter(ground.flow.factors))
-    way = await ground.way_to(factor)
-    if way is None:
-        return
+    factor, way = await ground.first()
     sample: Sequence[Forged] = ()
     nth = 0
     while not nth or nth < len(sample):
-        line = ground.call()
-        if not await ground.to_question(line, way[0], factor, way[1]):
-            await ground.leave(line)
-            return
+        line = await ground.question(factor, way)
         assert isinstance(line.waiting, Asked)
         sent = _standing(line)
         sample = list(_forged(line.waiting.action, sent, await ground.right(factor)))
@@ -111,7 +105,6 @@ def _standing(line: Line) -> Pairs:
 async def _tried(ground: Ground, line: Line, forged: Forged) -> None:
     assert isinstance(line.waiting, Asked)
     seen, before = len(ground.ivr.paths_seen()), await ground.state(line)
-    assert before is not None
     url = line.waiting.action
     path = urlsplit(url)._replace(scheme="", netloc="").geturl()
     body = urlencode(forged.params).encode() if forged.body is None else forged.body
@@ -127,7 +120,7 @@ async def _tried(ground: Ground, line: Line, forged: Forged) -> None:
         status, said = answer.status, await answer.read()
     ground.tried["webhooks forged"] += 1
     after = await ground.state(line)
-    if after is None or after.proofs != before.proofs or len(ground.ivr.paths_seen()) > seen:
+    if after.proofs != before.proofs or len(ground.ivr.paths_seen()) > seen:
         ground.through(f"a webhook {forged.name} was taken for the caller's")
     elif not forged.signed and (status not in (403, 404, 405) or (status == 403 and said)):
         ground.through(f"a webhook {forged.name} was answered {status} with {len(said)} bytes")

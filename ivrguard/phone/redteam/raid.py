@@ -5,7 +5,8 @@ Laws of this file
  1. The owner calls before and after each attack. That his own, attested telephone no longer serves him is let through,
     whatever the attack was about.
  2. A call that breaks off (no answer, or documents without end) is told as something that was let through.
- 3. The same seed plays the same guesses.
+ 3. An attack that gets stuck on the way (`Stuck`) was not tried, and says why.
+ 4. The same seed plays the same guesses.
 """
 
 import time
@@ -25,7 +26,7 @@ from ivrguard.phone.redteam import (
     straying,
 )
 from ivrguard.phone.redteam.attack import Attack, Outcome, Verdict
-from ivrguard.phone.redteam.ground import Ground, Honest, Talk, ground
+from ivrguard.phone.redteam.ground import Ground, Honest, Stuck, Talk, ground
 from ivrguard.phone.wire import FetchError
 
 ATTACKS: tuple[Attack, ...] = (
@@ -75,15 +76,23 @@ async def played(flow: Flow, attack: Attack, seed: int) -> Outcome:
             await attack.play(at)
         except (LineError, FetchError) as fault:
             at.through(f"a call broke off: {fault}")
+        except Stuck as stuck:
+            why = str(stuck)
         felt = tuple(
             Honest(phone, *talks)
             for phone, *talks in zip((OWN_PHONE, OTHER_PHONE), before, await _owner(at), strict=True)
         )
         _kept_out(at, felt[0])
-    verdict = Verdict.LET_THROUGH if at.holes else Verdict.HELD
-    seconds = time.perf_counter() - began_s
+    verdict = Verdict.LET_THROUGH if at.holes else (Verdict.NOT_TRIED if why else Verdict.HELD)
     return Outcome(
-        attack, verdict, tuple(at.tried.items()), tuple(at.holes), tuple(at.notes), felt, seconds=seconds
+        attack,
+        verdict,
+        tuple(at.tried.items()),
+        tuple(at.holes),
+        tuple(at.notes),
+        felt,
+        why,
+        time.perf_counter() - began_s,
     )
 
 

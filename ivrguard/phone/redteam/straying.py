@@ -110,23 +110,18 @@ def _asked_for(ground: Ground, goal: Goal, since: int) -> int:
     return [credulous(path) for path in ground.ivr.paths_seen()[since:]].count(goal.path)
 
 
-async def _owners_link(ground: Ground, goal: Goal) -> str | None:
+async def _owners_link(ground: Ground, goal: Goal) -> str:
     """The guard's own link to what is protected, from a call of the owner's that may follow it."""
-    line = ground.call()
-    if await ground.to(line, goal, knows=ground.everything()) != "there":
-        await ground.leave(line)
-        return None
+    line = await ground.there(goal)
     links = [each.url for each in line.requests if urlsplit(each.url).path == goal.path]
     await ground.leave(line)
-    return next((link for link in reversed(links) if CONTROL.search(link)), None)
+    return next(link for link in reversed(links) if CONTROL.search(link))
 
 
 async def _with_others_links(ground: Ground) -> None:
     """Follow the owner's own links from another call, and change what they say: the use, the method, the turn, the MAC."""
     for goal in _paths(ground.flow, ground.clock()):
         link = await _owners_link(ground, goal)
-        if link is None:
-            continue
         changed = CONTROL.search(link)
         assert changed is not None
         use, method, turn, mac = changed.groups()
@@ -155,17 +150,12 @@ async def _with_others_links(ground: Ground) -> None:
 
 async def _others_questions(ground: Ground) -> None:
     """Answer a question of the owner's from another call, and one's own question with the owner's call gone on."""
-    factor = next(iter(ground.flow.factors))
-    way = await ground.way_to(factor)
-    owner, other = ground.call(), ground.call()
-    if way is None or not await ground.to_question(owner, way[0], factor, way[1]):
-        return
+    factor, way = await ground.first()
+    owner, other = await ground.question(factor, way), await ground.question(factor, way)
     assert isinstance(owner.waiting, Asked)
     question = owner.waiting.action
-    await ground.to_question(other, way[0], factor, way[1])
     await _send(ground, other, question, Digits=await ground.right(factor))
-    call = await ground.state(other)
-    if call is not None and call.proofs:
+    if await ground.proved(other) - set(way[1]):
         ground.through("a question of one call was answered by another one")
     await owner.press(await ground.right(factor))
     before = await ground.state(owner)
@@ -174,7 +164,7 @@ async def _others_questions(ground: Ground) -> None:
     for nonce in ("0" * 32, "f" * 32):
         await _send(ground, other, f"{OWN_QUESTIONS}call/{nonce}", Digits="1")
     after = await ground.state(owner)
-    if before is not None and after is not None and after.proofs != before.proofs:
+    if after.proofs != before.proofs:
         ground.through("an answer to a question that is over was taken")
     await ground.leave(owner)
     await ground.leave(other)

@@ -17,6 +17,7 @@ from ivrguard.core.flow import Flow
 from ivrguard.factors import pin
 from ivrguard.phone.redteam import raid
 from ivrguard.phone.redteam.attack import Outcome, Verdict
+from ivrguard.phone.redteam.ground import Talk
 
 FLOWS = Path(__file__).parents[3] / "flows"
 SEED = 7
@@ -67,13 +68,31 @@ def played() -> Played:
     return play
 
 
+async def untroubled(_: object) -> tuple[Talk, Talk]:
+    """An owner who does not call."""
+    return Talk(True, 0, ()), Talk(True, 0, ())
+
+
 @pytest.fixture
-def catches(played: Played) -> Callable[..., Awaitable[Outcome]]:
-    """The attack must let something through, and say it in these words."""
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner does not call: for attacks of which he would feel nothing anyway."""
+    monkeypatch.setattr(raid, "_owner", untroubled)
+
+
+@pytest.fixture
+def catches(played: Played, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Awaitable[Outcome]]:
+    """The attack must let something through, and say it in these words. `owner`: whether he calls meanwhile."""
 
     async def caught(
-        name: str, says: str, flow: Flow | None = None, place: tuple[object, ...] | None = None
+        name: str,
+        says: str,
+        flow: Flow | None = None,
+        place: tuple[object, ...] | None = None,
+        *,
+        owner: bool = False,
     ) -> Outcome:
+        if not owner:
+            monkeypatch.setattr(raid, "_owner", untroubled)
         outcome = await played(name, flow)
         found = [hole for hole in outcome.holes if says in hole.what]
         assert found, f"{name} found {[hole.what for hole in outcome.holes]}"

@@ -182,12 +182,33 @@ async def test_a_flow_that_looks_nothing_up_says_what_to_write(played):
     assert "write `lookup: {sim_swap: 72h, forwarding: refuse}`" in outcome.why
 
 
-async def test_half_a_lookup_is_worth_knowing(played, flow_with):
-    clinic = await played("steal-the-sim", flow_with("clinic"))
-    assert (clinic.verdict, clinic.notes) == (
+@pytest.mark.parametrize(
+    ("name", "edits", "left_out"),
+    [("clinic", [], "sim_swap: 72h"), ("insurer", [("      forwarding: refuse", "")], "forwarding: refuse")],
+)
+async def test_half_a_lookup_is_worth_knowing(played, flow_with, alone, name, edits, left_out):
+    outcome = await played("steal-the-sim", flow_with(name, *edits))
+    assert (outcome.verdict, outcome.notes) == (
         Verdict.HELD,
-        ("the flow does not look at everything before a code: `lookup: {sim_swap: 72h}` is left out",),
+        (f"the flow does not look at everything before a code: `lookup: {{{left_out}}}` is left out",),
     )
+
+
+async def test_a_code_of_its_own_is_asked_for(played, alone):
+    """The bank's wire takes no other one: two kinds of codes were told, and both left the caller where he was."""
+    outcome = await played("phish-a-code")
+    assert outcome.verdict is Verdict.HELD
+    assert dict(outcome.tried)["codes talked out of the owner"] >= 2
+
+
+async def test_where_no_second_factor_is_wanted_nobody_can_guess_at_one(played, flow_with, alone):
+    flow = flow_with(
+        "bank",
+        ('sensitive: ["/wire/**"]', ""),
+        ("{all: [pin, {any: [code, app]}]}", "{any: [pin, code, app]}"),
+    )
+    outcome = await played("guess-the-second-unnoticed", flow)
+    assert (outcome.verdict, outcome.why) == (Verdict.NOT_TRIED, "nothing wants a second factor after 'pin'")
 
 
 async def test_a_flow_without_an_app_says_so(played, flow_with):

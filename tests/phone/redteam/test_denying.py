@@ -39,16 +39,17 @@ def with_lanes_that_prove(patch):
         patch.setattr(module, "claim", trusting)
 
 
-def with_few_places(patch):
-    """So few webhooks at once that a flood keeps everybody out."""
-    patch.setattr(voice, "WEBHOOKS_AT_ONCE_MAX", 3)
-    answered = Guard.voice
+def with_one_after_the_other(patch):
+    """Calls wait for each other: a flood makes each of them late."""
+    patch.setattr(voice, "DEADLINE_S", 0.3)
+    answered, line = Guard.voice, asyncio.Lock()
 
-    async def slowly(self, hook):
-        await asyncio.sleep(0.005)
-        return await answered(self, hook)
+    async def in_turn(self, hook):
+        async with line:
+            await asyncio.sleep(0.02)
+            return await answered(self, hook)
 
-    patch.setattr(Guard, "voice", slowly)
+    patch.setattr(Guard, "voice", in_turn)
 
 
 def with_stars_that_break_it(patch):
@@ -69,11 +70,11 @@ def with_keys_passed_on(patch):
     answered = webhook.Webhook._answered
 
     async def leaking(self, question, nonce):
-        held = self._world.ivr
+        hook, url = self._hook, self._flow.upstream.url
         request = webhook.Request(
-            "POST", f"{self._flow.upstream.url}", self._hook.delivery.params, b"", voice.FORM, ()
+            "POST", url, hook.delivery.params, hook.body, hook.content_type, hook.headers
         )
-        await held.fetch(request, assertion="", cookies="", deadline_s=5)
+        await self._world.ivr.fetch(request, assertion="", cookies="", deadline_s=5)
         return await answered(self, question, nonce)
 
     patch.setattr(webhook.Webhook, "_answered", leaking)
@@ -82,6 +83,8 @@ def with_keys_passed_on(patch):
 GUARDS = [
     (without_lanes, "lock-out-the-owner", "the owner got in with 0 of 5 calls from his own phone"),
     (with_anybody_attested, "spoof-the-owner", "the owner no longer got in, from his own phone"),
+    (with_one_after_the_other, "flood", "the owner did not get in while"),
+    (with_keys_passed_on, "key-nonsense", "what was keyed at the guard's question reached the IVR"),
     (with_stars_that_break_it, "key-nonsense", "nonsense was answered with [500]"),
 ]
 
@@ -89,7 +92,7 @@ GUARDS = [
 @pytest.mark.parametrize(("weaken", "attack", "says"), GUARDS, ids=lambda one: getattr(one, "__name__", one))
 async def test_a_weakened_guard_is_caught(monkeypatch, catches, weaken, attack, says):
     weaken(monkeypatch)
-    await catches(attack, says)
+    await catches(attack, says, owner=True)
 
 
 async def test_a_lane_that_proves_something_is_caught(monkeypatch, catches):
@@ -97,6 +100,7 @@ async def test_a_lane_that_proves_something_is_caught(monkeypatch, catches):
     await catches(
         "spoof-the-owner",
         "/redteam-no-rule-names-this was reached from the owner's number, with nothing proved",
+        owner=True,
     )
 
 
@@ -104,7 +108,11 @@ async def test_a_flow_without_a_trusted_lane_is_caught(catches, flow_with):
     """With the line: the guard does as it is told."""
     flow = flow_with("bank", ("trusted_lane: true", "trusted_lane: false"))
     outcome = await catches(
-        "lock-out-the-owner", "the owner got in with 0 of 5 calls", flow, ("lockout", "trusted_lane")
+        "lock-out-the-owner",
+        "the owner got in with 0 of 5 calls",
+        flow,
+        ("lockout", "trusted_lane"),
+        owner=True,
     )
     assert "the owner no longer got in, not even from his own phone" in [hole.what for hole in outcome.holes]
 

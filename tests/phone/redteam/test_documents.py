@@ -6,7 +6,9 @@ import pytest
 from lxml import etree
 
 from ivrguard.guard.webhook import Webhook
+from ivrguard.phone.redteam import documents
 from ivrguard.phone.redteam.attack import Verdict
+from ivrguard.phone.redteam.ground import Stuck, ground
 from ivrguard.telephony import document, links
 
 
@@ -76,3 +78,31 @@ async def test_a_flow_without_protected_transfers_says_so(played, flow_with):
         "hide-transfers", replace(flow, rules=rules, default=replace(flow.default, require=None))
     )
     assert (outcome.verdict, outcome.why) == (Verdict.NOT_TRIED, "the flow protects no transfer")
+
+
+QUEUE = (
+    "  - {transfer: {enqueue: fraud-line}, allow: anyone}",
+    "  - {transfer: {enqueue: redteam}, allow: anyone}",
+)
+
+
+async def test_a_transfer_that_is_open_is_none_too_many(played, flow_with, alone):
+    """What the flow itself opens to anyone may connect."""
+    outcome = await played("hide-transfers", flow_with("bank", QUEUE))
+    assert outcome.holes == ()
+
+
+async def test_whoever_may_go_there_anyway_need_not_be_led(played, flow_with, alone):
+    """A flow of one level, which its first document wants already."""
+    flow = flow_with("bank")
+    one = replace(flow, rules=tuple(rule for rule in flow.rules if rule.transfer is not None))
+    outcome = await played("lead-on", one)
+    assert outcome.verdict is Verdict.NOT_TRIED
+    assert outcome.why == "whoever hears the IVR at all may go to /redteam-no-rule-names-this"
+
+
+async def test_an_ivr_that_asks_nothing_leads_nowhere(flow_with):
+    async with ground(flow_with("bank"), 1) as at:
+        at.ivr.answers(at.ivr.first, "<Hangup/>")
+        with pytest.raises(Stuck, match="the IVR's first document asks nothing"):
+            await documents._declare(at)

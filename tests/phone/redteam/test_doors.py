@@ -1,5 +1,7 @@
 """Attacks that use what the flow itself says: each weakened flow is caught, with its line."""
 
+from dataclasses import replace
+
 import pytest
 
 from ivrguard.flowfile import Loaded
@@ -103,8 +105,6 @@ async def test_a_weakened_flow_is_caught(catches, flow_with, weak):
 
 async def test_what_a_flow_calls_sensitive_must_not_fall_to_one_secret(catches, flow_with):
     """`check` refuses such a file; a flow may come from elsewhere."""
-    from dataclasses import replace
-
     flow = flow_with("bank", SENSITIVE, (WIRE, EASY_WIRE))
     outcome = await catches(
         "steal-one-secret",
@@ -133,3 +133,14 @@ async def test_a_flow_without_a_pin_has_no_place_for_a_voice(played, flow_with):
     outcome = await played("voice-and-questions", flow)
     assert outcome.verdict is Verdict.NOT_TRIED
     assert outcome.why == "the flow has no PIN to put another factor in the place of"
+
+
+async def test_from_a_transfer_there_is_no_way_to_another_agent(played, flow_with, alone):
+    """A flow that protects transfers alone."""
+    flow = flow_with("bank")
+    rules = tuple(rule for rule in flow.rules if rule.transfer is not None)
+    outcome = await played(
+        "be-handed-on", replace(flow, rules=rules, default=replace(flow.default, require=None))
+    )
+    assert outcome.verdict is Verdict.NOT_TRIED
+    assert outcome.why == "there is no way from one place to an agent: the flow protects transfers alone"

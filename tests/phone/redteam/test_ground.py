@@ -5,8 +5,11 @@ import pytest
 from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import Busy
 from ivrguard.core.rules import Demand, Target
+from ivrguard.phone.heard import Dialled, Queued, Referred, Said
+from ivrguard.phone.heard import Target as Party
+from ivrguard.phone.redteam import ground as module
 from ivrguard.phone.redteam.goals import Goal
-from ivrguard.phone.redteam.ground import Ground, Honest, Talk, Watch, WatchedJudge, ground, handed_on
+from ivrguard.phone.redteam.ground import Ground, Honest, Stuck, Talk, Watch, WatchedJudge, ground, handed_on
 
 
 @pytest.fixture
@@ -106,3 +109,50 @@ async def test_holes_are_told_once(at):
     at.through("a hole")
     at.through("a hole")
     assert len(at.holes) == 1
+
+
+class Drawn:
+    """Chance that is none."""
+
+    def __init__(self, *numbers):
+        self._numbers = list(numbers)
+
+    def randrange(self, _):
+        return self._numbers.pop(0)
+
+
+async def test_no_guess_is_made_twice_and_none_is_right(at):
+    at.chance = Drawn(int(at.who.pin), 11, 11, 12)
+    assert [at.wrong("pin"), at.wrong("pin")] == ["00000011", "00000012"]
+
+
+async def test_who_cannot_get_there_is_stuck(at, monkeypatch):
+    """With the reason, which the report tells."""
+    at.ivr.answers("/nowhere", "<Gather/>")
+    nowhere = Goal(at.aim.demand, (), "/nowhere")
+    assert await at.to(at.call(), nowhere, knows=at.everything()) == "stuck"
+    with pytest.raises(Stuck, match="the owner did not get to /nowhere"):
+        await at.there(nowhere)
+    with pytest.raises(Stuck, match="'wire' was not asked for"):
+        await at.question("wire", (at.aim, ()))
+    monkeypatch.setattr(module, "TURNS_MAX", 1)
+    assert await at.to(at.call(), at.aim, knows=at.everything()) == "stuck"
+    monkeypatch.setattr(module, "protected", lambda *_: ())
+    with pytest.raises(Stuck, match="'pin' is asked for nowhere"):
+        await at.way("pin")
+    with pytest.raises(Stuck, match="no factor is asked for"):
+        await at.first()
+
+
+@pytest.mark.parametrize(
+    ("event", "target", "there"),
+    [
+        (Dialled((Party("number", "+1555"),), "answered", bridged=True), Target("number", "+1555"), True),
+        (Dialled((Party("number", "+1555"),), "answered", bridged=True), Target("number", "+1556"), False),
+        (Referred("sip:a@b"), Target("refer", "sip:a@b"), True),
+        (Queued("red"), Target("enqueue", "red"), True),
+        (Said("red"), Target("enqueue", "red"), False),
+    ],
+)
+def test_where_a_caller_went(event, target, there):
+    assert module._went_to(event, Goal(None, (), target=target)) is there

@@ -13,6 +13,7 @@ from ivrguard.core import admission, demands, lockout
 from ivrguard.core import call as calls
 from ivrguard.core import step as steps
 from ivrguard.core.lockout import Ledger
+from ivrguard.directory.local import LocalPins
 from ivrguard.factors import pin
 from ivrguard.guard import webhook
 from ivrguard.phone.redteam import guessing
@@ -172,12 +173,10 @@ GUARDS = [
 
 
 @pytest.mark.parametrize(("weaken", "attack", "says"), GUARDS, ids=lambda one: getattr(one, "__name__", one))
-async def test_a_weakened_guard_is_caught(monkeypatch, played, weaken, attack, says):
+async def test_a_weakened_guard_is_caught(monkeypatch, catches, weaken, attack, says):
     """By the attack that it concerns; nothing in the flow is to blame."""
     weaken(monkeypatch)
-    outcome = await played(attack)
-    assert outcome.verdict is Verdict.LET_THROUGH
-    assert any(says in hole.what for hole in outcome.holes), [hole.what for hole in outcome.holes]
+    await catches(attack, says)
 
 
 async def test_a_guard_that_forgets_the_lifetime_is_caught(monkeypatch, catches, flow_with):
@@ -208,3 +207,40 @@ async def test_a_flow_that_protects_nothing_has_nothing_to_guess(played, flow_wi
     open_ = replace(flow, rules=(), default=replace(flow.default, require=None))
     outcome = await played("guess", open_)
     assert (outcome.verdict, outcome.why) == (Verdict.NOT_TRIED, "the flow protects nothing")
+
+
+async def test_what_is_asked_for_nowhere_is_told(played, flow_with, alone):
+    flow = flow_with(
+        "bank",
+        ("{any: [pin, code, app]}", "{any: [pin, code]}"),
+        ("{any: [code, app]}", "{any: [code]}"),
+        CEILING,
+    )
+    outcome = await played("guess", flow)
+    assert "'app' is asked for nowhere, so nobody can guess at it" in outcome.notes
+
+
+async def test_a_flow_that_locks_at_once_is_guessed_at_once(played, flow_with, alone):
+    """One failure is the lock: the same guess again, and others, are judged no more."""
+    outcome = await played("guess-again", flow_with("bank", CEILING, ("failures: 5", "failures: 1")))
+    assert outcome.verdict is Verdict.HELD
+
+
+async def test_a_telephone_that_overdraws_its_rule_is_caught(monkeypatch, catches):
+    """By a few, and by fewer than the bar."""
+    reserve = lockout.reserve
+
+    def generous(rule, ledger, attempt, now_ms):
+        more = replace(rule, failures=25) if rule.failures == 20 else rule
+        return reserve(more, ledger, attempt, now_ms)
+
+    monkeypatch.setattr(lockout, "reserve", generous)
+    await catches("guess-from-one-number", "one telephone made 25 guesses; its rule allows 20")
+
+
+async def test_a_pin_that_was_only_said_to_be_taken_opens_nothing(monkeypatch, played, alone):
+    async def taken(*_, **__):
+        return True
+
+    monkeypatch.setattr(LocalPins, "change", taken)
+    assert (await played("spray")).holes == ()

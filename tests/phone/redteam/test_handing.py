@@ -95,3 +95,23 @@ async def test_a_flow_without_protected_transfers_has_no_tokens(played, flow_wit
     )
     assert outcome.verdict is Verdict.NOT_TRIED
     assert outcome.why == "the flow protects no transfer, so there are no tokens"
+
+
+async def test_a_hand_over_by_telephone_is_one_too(played, flow_with, alone):
+    """Where the token is a code that is whispered."""
+    flow = flow_with(
+        "bank",
+        ("{transfer: any, require: two_factor", '{transfer: {number: "+18005550142"}, require: two_factor'),
+    )
+    outcome = await played("redeem-elsewhere", flow)
+    assert outcome.holes == ()
+    assert dict(outcome.tried)["callers handed over"] >= 4
+
+
+async def test_agents_ask_about_callers_of_a_flow_that_protects_transfers_alone(played, flow_with, alone):
+    flow = flow_with("bank")
+    rules = tuple(rule for rule in flow.rules if rule.transfer is not None)
+    outcome = await played(
+        "ask-about-anybody", replace(flow, rules=rules, default=replace(flow.default, require=None))
+    )
+    assert outcome.verdict is Verdict.HELD

@@ -49,8 +49,14 @@ def without_the_decoy(patch):
 
 def with_digits_in_urls(patch):
     """The next question's URL holds what was keyed at the last one."""
-    url = webhook.Webhook._url
-    patch.setattr(webhook.Webhook, "_url", lambda self, path: f"{url(self, path)}?{self._digits}")
+    url, judge, keyed = webhook.Webhook._url, webhook.Webhook._judge, ["0"]
+
+    async def judged(self, move):
+        keyed.append(self._digits)
+        return await judge(self, move)
+
+    patch.setattr(webhook.Webhook, "_judge", judged)
+    patch.setattr(webhook.Webhook, "_url", lambda self, path: f"{url(self, path)}?{keyed[-1]}")
 
 
 def with_digits_on_record(patch):
@@ -88,6 +94,7 @@ GUARDS = [
         "a caller who claims an account that is locked hears other words",
     ),
     (without_the_decoy, "tell-accounts-apart", "a guess at an account that is unknown costs"),
+    (with_digits_in_urls, "find-secrets", "a secret that was keyed stands in a URL"),
     (with_digits_on_record, "find-secrets", "a secret that was keyed stands in the record"),
     (with_digits_passed_on, "find-secrets", "what was keyed at the guard's questions reached the IVR"),
 ]
