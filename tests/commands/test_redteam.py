@@ -1,8 +1,11 @@
 """`ivrguard redteam`, as an admin meets it: what it prints, what it ends with, and what it does not run."""
 
 import json
+from pathlib import Path
 
 from ivrguard.phone.redteam import raid
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_flow_without_holes_ends_with_0(asked):
@@ -10,9 +13,11 @@ def test_a_flow_without_holes_ends_with_0(asked):
     done = asked({}, "redteam", "flows/bank.yaml", "--only", "try-every-door", "--only", "steal-the-sim")
     head, first, second, last = done.out.splitlines()
     assert (done.code, done.err) == (0, "")
+    shown = (ROOT / "docs" / "redteam.md").read_text().splitlines()
+    assert [line for line in (head, first, second) if line not in shown] == []
     assert head.split() == ["attack", "own", "phone", "another", "phone", "tried"]
     assert first.split("  ")[0] == "✓ try-every-door"
-    assert "as before         as before         2 doors tried, 2 calls" in first
+    assert "as before         as before         doors tried: 2; calls: 2" in first
     assert second.startswith(
         "– steal-the-sim               not tried   the flow looks nothing up before a code"
     )

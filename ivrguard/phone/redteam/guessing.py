@@ -57,7 +57,7 @@ async def ways_of(ground: Ground) -> Mapping[str, Way]:
     found = {factor: await ground.way_to(factor) for factor in ground.flow.factors}
     for factor, way in found.items():
         if way is None:
-            ground.notes.append(f"'{factor}' is asked for nowhere, so nobody can guess at it")
+            ground.notes.append(f"'{factor}' was not asked for, so nobody guessed at it")
         elif way[1]:
             ground.notes.append(
                 f"'{factor}' is asked for only after {' and '.join(way[1])}: the attacker has that"

@@ -56,7 +56,7 @@ def lines(outcome: Outcome, where: Where) -> Iterator[Told]:
         yield Told(f"{head}{outcome.why}", style)
         return
     owner = "".join(f"{felt(honest):{FELT_CHARS}}" for honest in outcome.felt)
-    tried = ", ".join(f"{count:,} {what}" for what, count in outcome.tried)
+    tried = "; ".join(f"{what}: {count:,}" for what, count in outcome.tried)
     yield Told(f"{head}{owner}{tried}", style)
     for hole in outcome.holes:
         yield Told(f"    {hole.what}", "bold")
@@ -73,7 +73,8 @@ def summary(outcomes: Sequence[Outcome], seconds: float) -> Told:
     """The last line."""
     count = {verdict: sum(one.verdict is verdict for one in outcomes) for verdict in Verdict}
     through = count[Verdict.LET_THROUGH]
-    text = f"{len(outcomes)} attacks: {count[Verdict.HELD]} held, {through} let through, {count[Verdict.NOT_TRIED]} not tried"
+    many = "1 attack" if len(outcomes) == 1 else f"{len(outcomes)} attacks"
+    text = f"{many}: {count[Verdict.HELD]} held, {through} let through, {count[Verdict.NOT_TRIED]} not tried"
     own = [one.felt[0] for one in outcomes if one.felt]
     served = sum(honest.after.got_in for honest in own)
     text += f"; the owner got in from his own phone after {served} of {len(own)} ({seconds:.0f} s)"
