@@ -6,7 +6,8 @@ Laws of this file
  2. Nothing sleeps. Speech, pauses and timeouts move a clock of the call's own (`Line.elapsed_s`); only
     `pace`, when given, may turn that into real waiting. Real time limits only HTTP.
  3. A line moves only when somebody acts: each act (`press`, `silent`, `hang_up`, ...) runs the documents
-    until the next time a person is needed, or until the call is over. There is no background task.
+    until the next time a person is needed, or until the call is over. There is no background task. To lead a
+    call elsewhere by REST (`lead`) is an act as well, the only one that may come while another one runs.
  4. Everything sent is kept (`Line.requests`), everything heard is kept (`Line.heard`), in order.
 
 The documents: the verbs and their requests, https://www.twilio.com/docs/voice/twiml ; gathering keys,
@@ -18,11 +19,12 @@ https://www.twilio.com/docs/usage/security/availability-reliability . The HTTP i
 documents in `twiml`, the events in `heard`.
 """
 
+import asyncio
 import json
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Literal
 from urllib.parse import quote
@@ -132,6 +134,8 @@ class Exchange:
         """By the name that is dialled: number, client identity, SIP address, room or queue."""
         self.otherwise = AgentBehaviour()
         """Everybody else."""
+        self.opened: Callable[[Line], None] = lambda _: None
+        """Told of every leg, before anything is sent for it."""
         self._numbers: dict[str, Number] = {}
 
     def number(
@@ -145,6 +149,10 @@ class Exchange:
         """Configure a number of the account (again: it is replaced)."""
         self._numbers[e164] = Number(e164, voice_url, method, fallback_url, status_callback)
         return self._numbers[e164]
+
+    def owns(self, e164: str) -> bool:
+        """Whether the number is one of the account."""
+        return e164 in self._numbers
 
     def call(
         self,
@@ -162,7 +170,7 @@ class Exchange:
         Raises `LookupError` when the number is not of this account.
         """
         ours = to if direction == "inbound" else from_
-        if ours not in self._numbers:
+        if not self.owns(ours):
             raise LookupError(f"the account has no number {ours}")
         number = self._numbers[ours]
         extra = tuple((extra_params or {}).items())
@@ -176,12 +184,21 @@ class Exchange:
             first=("voice", number.method, number.voice_url),
             extra=extra,
             fallback_url=number.fallback_url,
-            status=_StatusTo(number.status_callback),
+            status=StatusTo(number.status_callback),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _StatusTo:
+class Course:
+    """Where a live call is led: a URL that is asked for TwiML, or TwiML itself, in which nothing is relative."""
+
+    url: str = ""
+    method: str = "POST"
+    document: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusTo:
     """Where the progress of a leg is told, and which of its events."""
 
     url: str | None
@@ -241,7 +258,7 @@ class Line:
         first: tuple[str, str, str],
         extra: Pairs = (),
         fallback_url: str | None = None,
-        status: _StatusTo,
+        status: StatusTo,
         parent: "Line | None" = None,
     ) -> None:
         self.exchange = exchange
@@ -256,11 +273,14 @@ class Line:
         self.accepted = False
         """On a callee's leg: the whisper ran to its end, so the two are to be connected."""
         self.listener: Callable[[Event], Awaitable[str]] | None = None
+        self.fallback_url = fallback_url
+        self.status_to = status
         self._wire = Wire(exchange.account)
         self._first = first
         self._extra = extra
-        self._fallback_url = fallback_url
-        self._status_to = status
+        self._moving = asyncio.Lock()
+        self._led: Course | None = None
+        self._times_led = 0
         self._begun = False
         self._documents_unasked = 0
         self._main = _Document(first[2])
@@ -268,6 +288,7 @@ class Line:
         self._exit: _Exit | None = None
         self._early = ""
         self._sequence = 0
+        exchange.opened(self)
 
     @property
     def requests(self) -> list[Request]:
@@ -347,12 +368,7 @@ class Line:
         await self._begin()
         if self.over:
             raise LineError("the call is over already")
-        waiting, self.waiting, self.status = self.waiting, None, "completed"
-        if isinstance(waiting, Recording):
-            await self._recorded(waiting, 1, "hangup")
-        else:
-            await self._tell_exit(self._exit_of_leaving(waiting))
-        await self._end("caller", "completed")
+        await self._leave("caller", "completed")
 
     async def dequeued(self, agent: str = "agent") -> None:
         """An agent takes the caller out of the queue: the line rests in `Bridged`."""
@@ -366,8 +382,7 @@ class Line:
         """The other party of a bridge leaves; the caller's documents go on."""
         if self._exit is None:
             raise LineError("the caller talks to nobody")
-        left, self._exit, self.waiting, self._documents_unasked = self._exit, None, None, 0
-        await self._come_back(left)
+        await self._alone()
         await self._go_on()
 
     async def relay_ends(
@@ -406,7 +421,10 @@ class Line:
         self.listener = person.hears
         await self._begin()
         while isinstance(self.waiting, Asked | Recording):
-            keys = await person.keys(self.waiting)
+            asked = self.waiting
+            keys = await person.keys(asked)
+            if self.waiting is not asked:
+                continue  # led elsewhere meanwhile: these keys are lost
             if keys is HANGS_UP:
                 await self.hang_up()
             elif keys is None:
@@ -433,6 +451,34 @@ class Line:
                 raise
             return failure.answer
 
+    # ---- what REST does with it -------------------------------------------------------------------------
+
+    async def lead(self, course: Course) -> None:
+        """Lead the call to another document at once; what runs is cut off, and what is under way is dropped.
+
+        A Gather, a recording and a machine ask for no action; a queue tells its own (QueueResult `redirected`,
+        `redirected-from-bridged`), whose answer means nothing. A `<Dial>` asks for no action, and the leg that it
+        dialled ends, for the document that held it is gone. When that leg is led away, it goes on in its own
+        document and the caller comes back from the Dial: the action has no DialCallDuration then
+        (https://www.twilio.com/docs/voice/api/call-resource#update-a-call-resource).
+        Inside a verb that takes no real time the verb is finished first.
+        """
+        self._begun = True
+        self._led = course
+        self._times_led += 1
+        await self._go_on()
+
+    async def break_off(self, status: str) -> None:
+        """End the call with this status; as when its person hangs up, but nobody did."""
+        await self._leave("document", status)
+        if self.parent is not None:
+            await self.parent.lost(self)
+
+    async def lost(self, leg: "Line") -> None:
+        """The leg that the caller talked to is over, or was led away."""
+        if self._exit is not None and self._exit.leg is leg:
+            await self.agent_hangs_up()
+
     # ---- what the leg's parent does with it --------------------------------------------------------------
 
     async def whisper(self, person: Person) -> bool:
@@ -448,13 +494,13 @@ class Line:
     async def report(self, progress: str, status: str) -> None:
         """Tell the progress of the leg to those who asked for it; the answer means nothing."""
         self.status = status
-        if self._status_to.url is None or progress not in self._status_to.events:
+        if self.status_to.url is None or progress not in self.status_to.events:
             return
         event: Pairs = (("CallbackSource", "call-progress-events"), ("SequenceNumber", str(self._sequence)))
         self._sequence += 1
         if progress == "completed":
             event += (("CallDuration", str(ceil(self.elapsed_s))),)
-        await self._notify(self._status_to.method, self._status_to.url, event)
+        await self._notify(self.status_to.method, self.status_to.url, event)
 
     # ---- running documents -------------------------------------------------------------------------------
 
@@ -467,22 +513,47 @@ class Line:
 
     async def _go_on(self) -> None:
         """Carry out verbs until a person is needed, the whisper has ended, or the call is over."""
-        while not (self.over or self.accepted) and self.waiting is None:
-            document = self._queue.document if self._queue else self._main
-            if document.todo:
-                await self._act(document.todo.popleft(), document.base)
-            elif self._queue is not None:
-                await self._wait_round(self._queue)
-            elif self.parent is not None:
-                self.accepted = True
-            else:
-                await self._end("document", "completed")
+        async with self._moving:
+            while not self.over and (self._led is not None or (self.waiting is None and not self.accepted)):
+                if self._led is not None:
+                    await self._turn()
+                else:
+                    await self._step()
+            self.waiting = None if self.over else self.waiting
+
+    async def _step(self) -> None:
+        """The next verb; where there is none, what the end of a document means."""
+        document = self._queue.document if self._queue else self._main
+        if document.todo:
+            await self._act(document.todo.popleft(), document.base)
+        elif self._queue is not None:
+            await self._wait_round(self._queue)
+        elif self._whispers:
+            self.accepted = True
+        else:
+            await self._end("document", "completed")
+
+    async def _turn(self) -> None:
+        """Leave what the line is in, and go where it is led."""
+        assert self._led is not None
+        course, self._led = self._led, None
+        waiting, self.waiting, self.accepted, self._documents_unasked = self.waiting, None, False, 0
+        exit_ = self._queue_exit("redirected") if self._queue is not None else self._exit
+        self._queue = self._exit = None
+        if isinstance(waiting, Bridged) and exit_ is not None and exit_.event[0][0] == "QueueResult":
+            exit_ = replace(exit_, event=(("QueueResult", "redirected-from-bridged"), *exit_.event[1:]))
+        if exit_ is not None and exit_.event[0][0] == "DialCallStatus":
+            exit_ = replace(exit_, action=None)
+        await self._tell_exit(exit_)
+        if self.parent is not None:
+            await self.parent.lost(self)
+        await self._follow(course.method, course.url, document=course.document)
 
     async def _act(self, verb: Element, base: str) -> None:
         """One verb. What is unknown, or may not stand here, is ignored with warning 12200."""
         tag = verb.tag
         if (self._queue is not None and tag not in _IN_A_QUEUE) or (
-            self.parent is not None and tag in _NOT_IN_A_WHISPER
+            self._whispers and tag in _NOT_IN_A_WHISPER
         ):
             await self._tell(Warned(12200, tag))
             return
@@ -518,18 +589,33 @@ class Line:
             case _:
                 await self._tell(Warned(12200, tag))
 
-    async def _follow(self, method: str, url: str, event: Pairs = (), purpose: str = "document") -> None:
+    async def _follow(
+        self,
+        method: str,
+        url: str,
+        event: Pairs = (),
+        purpose: str = "document",
+        *,
+        document: str | None = None,
+    ) -> None:
         """Fetch a document and put it in place of the one that runs (in a queue: of the wait document).
 
+        `document`: it is here already. One that arrives when the call was led elsewhere, or is over, is dropped.
         On failure the number's fallback URL is asked at once, with ErrorCode and ErrorUrl; without one, or
         when that fails too, an error message is played and the call ends.
         """
         self._documents_unasked += 1
         if self._documents_unasked > DOCUMENTS_UNASKED_MAX:
             raise LineError(f"more than {DOCUMENTS_UNASKED_MAX} documents without asking the caller anything")
+        times_led = self._times_led
         try:
-            document = await self._document(purpose, method, url, event)
+            if document is None:
+                fetched = await self._document(purpose, method, url, event)
+            else:
+                fetched = _Document("", deque(twiml.verbs("", Answer(200, "text/xml", document.encode()))))
         except FetchError as failure:
+            if self._is_elsewhere(times_led):
+                return
             await self._tell(Failed(failure.code, failure.url))
             if self._queue is not None:  # the queue goes on in silence
                 self._queue.rounds_left, self._queue.document = 0, _Document(url)
@@ -539,18 +625,29 @@ class Line:
                 await self._tell(Said(APOLOGY))
                 await self._end("error", "failed" if self.status == "ringing" else "completed")
                 return
-            document = fallen
+            fetched = fallen
+        if self._is_elsewhere(times_led):
+            return
         if self._queue is not None:
-            self._queue.document = document
+            self._queue.document = fetched
         else:
-            self._main = document
+            self._main = fetched
+
+    def _is_elsewhere(self, times_led: int) -> bool:
+        """Whether the call was led away since, or is over."""
+        return self.over or self._times_led != times_led
+
+    @property
+    def _whispers(self) -> bool:
+        """Whether this is a callee's leg that was not led away: its document is its whisper."""
+        return self.parent is not None and not self._times_led
 
     async def _fallback(self, failure: FetchError) -> _Document | None:
-        if self._fallback_url is None:
+        if self.fallback_url is None:
             return None
         event = (("ErrorCode", str(failure.code)), ("ErrorUrl", failure.url))
         try:
-            return await self._document("fallback", "POST", self._fallback_url, event)
+            return await self._document("fallback", "POST", self.fallback_url, event)
         except FetchError as again:
             await self._tell(Failed(again.code, again.url))
             return None
@@ -733,6 +830,10 @@ class Line:
             status, bridged, leg = await self._ring(target, behaviour, verb)
             if bridged:
                 break
+        if self.over:  # broken off while it rang
+            if leg is not None:
+                await leg.ended("completed")
+            return
         whispered = tuple(each.text for each in leg.heard if isinstance(each, Said)) if leg else ()
         await self._tell(Dialled(targets, status, bridged, whispered))
         event: Pairs = (("DialCallStatus", status), ("DialBridged", str(bridged).lower()))
@@ -745,10 +846,12 @@ class Line:
         await self._bridge(agent)
         if behaviour.talk_s is not None:
             await self._advance(behaviour.talk_s)
+            if self._exit is not exit_ or self._led is not None:
+                return  # broken off or led away meanwhile
             if behaviour.leaves == "caller":
                 await self.hang_up()
             else:
-                await self.agent_hangs_up()
+                await self._alone()
 
     async def _ring(
         self, target: Target, behaviour: AgentBehaviour, verb: Element
@@ -765,7 +868,7 @@ class Line:
             to=target.address,
             direction="outbound-dial",
             first=("whisper", target.whisper_method, target.whisper_url or ""),
-            status=_StatusTo(target.status_callback, target.status_method, target.status_events),
+            status=StatusTo(target.status_callback, target.status_method, target.status_events),
             parent=self,
         )
         self.legs.append(leg)
@@ -802,6 +905,12 @@ class Line:
         self.waiting = Bridged(agent)
         await self._tell(self.waiting)
 
+    async def _alone(self) -> None:
+        """The other party of the bridge has left."""
+        assert self._exit is not None
+        left, self._exit, self.waiting, self._documents_unasked = self._exit, None, None, 0
+        await self._come_back(left)
+
     async def _come_back(self, exit_: _Exit) -> None:
         """The caller is alone again: the action if there is one, otherwise the next verb."""
         event = await self._exit_event(exit_)
@@ -818,10 +927,12 @@ class Line:
     async def _exit_event(self, exit_: _Exit) -> Pairs:
         """The parameters of the action, once the other leg is over.
 
-        DialCallSid and DialCallDuration are not sent for a conference.
+        DialCallSid and DialCallDuration are not sent for a conference, the latter also not for a leg led away.
         """
         if exit_.leg is None:
             return exit_.event
+        if exit_.leg._times_led:  # noqa: SLF001 - a line like this one
+            return (*exit_.event, ("DialCallSid", exit_.leg.call_sid))
         seconds = ceil(self.elapsed_s - exit_.since_s)
         exit_.leg.elapsed_s += seconds
         await exit_.leg.ended("completed")
@@ -909,6 +1020,15 @@ class Line:
         await self._tell(self.waiting)
 
     # ---- the end -----------------------------------------------------------------------------------------
+
+    async def _leave(self, by: Literal["caller", "document"], status: str) -> None:
+        """Whatever the line rests in tells its action, whose answer means nothing."""
+        waiting, self.waiting, self.status = self.waiting, None, status
+        if isinstance(waiting, Recording):
+            await self._recorded(waiting, 1, "hangup")
+        else:
+            await self._tell_exit(self._exit_of_leaving(waiting))
+        await self._end(by, status)
 
     async def _end(self, by: Literal["caller", "document", "error"], status: str) -> None:
         self.over, self.waiting, self._queue = True, None, None

@@ -10,11 +10,10 @@ Laws of this file
 
 import re
 from dataclasses import dataclass, field
-from email.utils import formatdate
 
 from aiohttp import web
 
-from ivrguard.phone.rest import Api, error, sid
+from ivrguard.phone.rest import Api, date, error, sid
 
 BODY_CHARACTERS_MAX = 1600
 """A longer Body is error 21617."""
@@ -62,7 +61,7 @@ class Messages(Api):
 
     def _resource(self, form: dict[str, str]) -> dict[str, object]:
         message_sid = sid("SM")
-        now = formatdate().replace("-0000", "+0000")
+        now = date()
         uri = f"/2010-04-01/Accounts/{self.account_sid}/Messages/{message_sid}"
         return {
             "account_sid": self.account_sid,

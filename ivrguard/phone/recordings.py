@@ -10,11 +10,10 @@ Laws of this file
 """
 
 from dataclasses import dataclass
-from email.utils import formatdate
 
 from aiohttp import web
 
-from ivrguard.phone.rest import Api, error, not_found, sid
+from ivrguard.phone.rest import Api, date, error, listed, not_found, sid
 
 _CHANGES = {"in-progress", "paused", "stopped"}
 _LIVE = {"in-progress", "paused"}
@@ -68,23 +67,8 @@ class Recordings(Api):
 
     def _list(self, request: web.Request, _: dict[str, str]) -> web.Response:
         call_sid = request.match_info["call"]
-        size, page = int(request.query.get("PageSize", 50)), int(request.query.get("Page", 0))
         every = [one for one in reversed(self._recordings) if one.call_sid == call_sid]
-        shown = every[page * size : (page + 1) * size]
-        more = f"{request.path}?PageSize={size}&Page={page + 1}" if every[(page + 1) * size :] else None
-        return web.json_response(
-            {
-                "recordings": [self._resource(one) for one in shown],
-                "page": page,
-                "page_size": size,
-                "start": page * size,
-                "end": page * size + len(shown),
-                "uri": request.path_qs,
-                "first_page_uri": f"{request.path}?PageSize={size}&Page=0",
-                "next_page_uri": more,
-                "previous_page_uri": None,
-            }
-        )
+        return listed(request, "recordings", [self._resource(one) for one in every])
 
     def _update(self, request: web.Request, form: dict[str, str]) -> web.Response:
         which = (request.match_info["which"], request.match_info["call"])
@@ -99,7 +83,7 @@ class Recordings(Api):
         return web.json_response(self._resource(one))
 
     def _resource(self, one: _Recording) -> dict[str, object]:
-        now = formatdate().replace("-0000", "+0000")
+        now = date()
         uri = f"/2010-04-01/Accounts/{self.account_sid}/Calls/{one.call_sid}/Recordings/{one.sid}.json"
         return {
             "account_sid": self.account_sid,

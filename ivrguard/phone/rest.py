@@ -12,16 +12,18 @@ Laws of this file
 import asyncio
 from base64 import b64encode
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import formatdate
 from hmac import compare_digest
+from urllib.parse import urlencode
 from uuid import uuid4
 
 from aiohttp import web
 
 Handler = Callable[[web.Request, dict[str, str]], web.Response]
-"""What answers a request, given its form."""
+"""What answers a request, given its form. The values of a parameter that is repeated are joined by blanks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class Api:
                 return error(401, 20003, "Authenticate")
             if request.match_info.get("account", self.account_sid) != self.account_sid:
                 return not_found(request)
-            return handler(request, {name: str(value) for name, value in (await request.post()).items()})
+            form = await request.post()
+            return handler(request, {name: " ".join(map(str, form.getall(name))) for name in form})
 
         return serve
 
@@ -98,9 +101,38 @@ def not_found(request: web.Request) -> web.Response:
     return error(404, 20404, f"The requested resource {request.path} was not found")
 
 
+def listed(request: web.Request, name: str, every: Sequence[dict[str, object]]) -> web.Response:
+    """One page of a list, as `PageSize` (50 unless told) and `Page` ask for it, in the shape of the 2010 API."""
+    size, page = int(request.query.get("PageSize", 50)), int(request.query.get("Page", 0))
+    shown = every[page * size : (page + 1) * size]
+    asked = [(key, value) for key, value in request.query.items() if key not in {"PageSize", "Page"}]
+
+    def at(number: int) -> str:
+        return f"{request.path}?{urlencode([*asked, ('PageSize', size), ('Page', number)])}"
+
+    return web.json_response(
+        {
+            name: shown,
+            "page": page,
+            "page_size": size,
+            "start": page * size,
+            "end": page * size + len(shown),
+            "uri": request.path_qs,
+            "first_page_uri": at(0),
+            "next_page_uri": at(page + 1) if every[(page + 1) * size :] else None,
+            "previous_page_uri": at(page - 1) if page else None,
+        }
+    )
+
+
 def sid(prefix: str) -> str:
     """A new SID: two letters and 32 hex digits."""
     return prefix + uuid4().hex
+
+
+def date() -> str:
+    """The date and time of now as the 2010 API writes them: RFC 2822 in UTC."""
+    return formatdate().replace("-0000", "+0000")
 
 
 def instant(now_ms: int) -> str:

@@ -74,6 +74,12 @@ async def test_a_handler_is_given_the_form(api, url, session):
     assert api.took == [{"To": "+1", "Code": "2"}]
 
 
+async def test_a_parameter_that_is_repeated_is_a_list(api, url, session):
+    """As the client sends StatusCallbackEvent."""
+    await post(session, f"{url}things", form=[("Event", "ringing"), ("Event", "answered")])
+    assert api.took == [{"Event": "ringing answered"}]
+
+
 async def test_faults_come_one_at_a_time_in_order(api, url, session):
     """A 429, then a broken connection, then all is well; what met a fault was not taken."""
     api.fail_next(429, 20429)
