@@ -59,8 +59,7 @@ class Day:
         ring = built.rig.keyring
         keys = [*ring._sealing.values(), *ring.peppers.values(), *ring._naming_keys.values()]
         self.secrets |= {f"key {number}": key for number, key in enumerate(keys)}
-        seed = next(iter(ring._signing.values())).as_dict(private=True)["d"]
-        self.secrets["the signing key"] = base64.urlsafe_b64decode(seed + "==")
+        self.secrets["the signing key"] = next(iter(ring._signing.values())).private_bytes_raw()
         self.lines = []
 
     def note(self, where, *what):
