@@ -3,7 +3,7 @@ Attacks sensed: what this node saw, put together with what others saw, about onc
 
 The laws of this file:
 
-1. A webhook waits for none of it: it leaves a note, two keyed hashes and no digit, and goes on. At most `NOTES_MAX` notes
+1. A webhook waits for none of it: it leaves a note without a digit, two keyed hashes at most, and goes on. At most `NOTES_MAX` notes
    of a flow are kept until the next merge; of more only the number counts.
 2. A merge is one `amend` for at most `NOTES_A_MERGE` notes: sketches, counts, alerts, and an entry for each alert that is
    raised or over. Its keys are bounded, and so are a window's: `BUCKETS` for accounts, as many for numbers, one sketch.
@@ -14,7 +14,7 @@ The laws of this file:
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from ivrguard import log
@@ -45,7 +45,10 @@ logger = log.get()
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One answer that was judged: account and number as records name them ("": withheld); of a wrong PIN its cell and the account's mark."""
+    """
+    One answer that was judged: by which account and number ("": withheld). Of a wrong PIN: its window, its cell, and the
+    account's mark there.
+    """
 
     account: str
     number: str
@@ -189,9 +192,8 @@ class Sensor:
         seen.wrong += not right
         if len(seen.notes) >= NOTES_MAX:
             return
-        account = self._keys.pseudonym("account", call.account)
-        caller = call.caller
-        number = "" if caller.kind is AddressKind.ANONYMOUS else self._keys.pseudonym("number", caller.value)
+        account, caller = call.account, call.caller
+        number = "" if caller.kind is AddressKind.ANONYMOUS else caller.value
         spray = flow.sense.spray
         if right or kind is not Kind.PIN or spray is None:
             seen.notes.append(Note(account, number, right))
@@ -247,9 +249,14 @@ class Sensor:
         self._shown(self._standing)
 
     async def _merge_some(self, flow: Flow, seen: _Seen, notes: Sequence[Note], now_ms: int) -> None:
-        merging = _Merging(flow, seen, notes, now_ms)
+        merging = _Merging(flow, seen, [self._named(note) for note in notes], now_ms)
         for alert in await self._store.amend(merging.keys(), merging.change):
             self._tell(alert)
+
+    def _named(self, note: Note) -> Note:
+        """The note with account and number as records name them: work that no webhook should wait for."""
+        number = self._keys.pseudonym("number", note.number) if note.number else ""
+        return replace(note, account=self._keys.pseudonym("account", note.account), number=number)
 
     def _tell(self, alert: Alert | None) -> None:
         """One that was raised or is over: into the log, and to whoever wants to know."""
