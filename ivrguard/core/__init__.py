@@ -28,6 +28,7 @@ Where is …?
 | an import of accounts, all or nothing | directory/intake.py |
 | where the floors meet | guard/ |
 | one indivisible act | stores/, `amend` |
+| the attacks that are played against a flow | phone/redteam/ |
 | a webhook's way in | web/voice.py |
 | what is measured, and what is traced | web/watched.py; web/otlp.py |
 """

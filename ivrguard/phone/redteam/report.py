@@ -42,8 +42,9 @@ def felt(honest: Honest) -> str:
         return "not in before"
     if not after.got_in:
         return "not let in"
-    if after.questions != before.questions:
-        return f"{after.questions - before.questions:+} questions"
+    more = after.questions - before.questions
+    if more:
+        return f"{more:+} question{'s' if abs(more) > 1 else ''}"
     return "as before" if honest.same else "other words"
 
 

@@ -25,13 +25,19 @@ PAIRS = [
 ]
 
 
+FELT = {"guess", "lock-out-the-owner", "spoof-the-owner", "flood", "redeem-elsewhere"}
+"""Where the owner calls as well: attacks of which he might feel something."""
+
+
 @pytest.mark.parametrize(("attack", "name"), PAIRS)
-async def test_the_examples_are_clean(played, flow_with, attack, name):
-    """And the owner feels nothing of it, on his own phone."""
+async def test_the_examples_are_clean(request, played, flow_with, attack, name):
+    """And the owner gets in all the while, from his own phone."""
+    if not (WHOLE or attack in FELT):
+        request.getfixturevalue("alone")
     outcome = await played(attack, flow_with(name))
     assert outcome.holes == ()
     if outcome.verdict is not Verdict.NOT_TRIED:
-        assert outcome.felt[0].same
+        assert outcome.felt[0].after.got_in
         assert dict(outcome.tried)
 
 

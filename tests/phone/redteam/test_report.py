@@ -20,7 +20,8 @@ def where(place):
         (IN, IN, "as before"),
         (IN, OUT, "not let in"),
         (OUT, IN, "not in before"),
-        (IN, Talk(True, 3, ("hello",)), "+1 questions"),
+        (IN, Talk(True, 3, ("hello",)), "+1 question"),
+        (IN, Talk(True, 5, ("hello",)), "+3 questions"),
         (IN, Talk(True, 2, ("good day",)), "other words"),
     ],
 )
