@@ -11,6 +11,7 @@ The log: JSON lines, configured once; secrets cannot pass.
    filled in.
 4. One event is one line: no value can begin another (OWASP Logging Cheat Sheet,
    https://cheatsheetseries.owasp.org/cheatsheets/Logging_Cheat_Sheet.html).
+5. A log that cannot be written (its disk is full, whoever reads it has died) loses its lines, and keeps nobody from an answer.
 
 `time` is the moment of writing, for reading along; it decides nothing. What was decided, and when, is the audit
 record's business (core/audit.py). structlog with orjson and bytes is the fastest of the ways to write such a
@@ -294,6 +295,23 @@ class _Libraries(logging.Handler):
 # ── the door ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class _Stream:
+    """Where lines go: law 5."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, line: bytes) -> None:
+        """Write, if it can be."""
+        with suppress(OSError):
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        """Have the system take it, if it does."""
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def configure(level: str = "info", stream: BinaryIO | None = None) -> None:
     """
     Set the log up: `level` and worse, to `stream` (standard error if None). Calling it again starts anew.
@@ -301,6 +319,7 @@ def configure(level: str = "info", stream: BinaryIO | None = None) -> None:
     Levels: debug, info, warning, error, critical. Libraries are heard from warning on.
     """
     least = _LEVELS[level]
+    written = _Stream(stream if stream is not None else sys.stderr.buffer)
     structlog.configure(
         processors=[
             _with_context,
@@ -310,7 +329,7 @@ def configure(level: str = "info", stream: BinaryIO | None = None) -> None:
             structlog.processors.JSONRenderer(serializer=orjson.dumps),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.BytesLoggerFactory(stream if stream is not None else sys.stderr.buffer),
+        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", written)),
         cache_logger_on_first_use=False,  # so that a second `configure` reaches loggers that are in use
     )
     logging.basicConfig(handlers=[_Libraries()], level=max(least, logging.WARNING), force=True)

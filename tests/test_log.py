@@ -5,7 +5,9 @@ import io
 import json
 import logging
 import math
+import os
 import re
+from pathlib import Path
 
 import pytest
 import structlog
@@ -135,6 +137,34 @@ def test_without_a_stream_it_goes_to_standard_error(written, capfdbinary):
 
     out, err = capfdbinary.readouterr()
     assert (out, json.loads(err)["event"]) == (b"", "hello")
+
+
+def unread():
+    """A pipe that nobody reads from any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "wb")
+
+
+def full():
+    """A disk that is full."""
+    return Path("/dev/full").open("wb")
+
+
+@pytest.mark.parametrize("opened", [unread, full])
+def test_a_log_that_cannot_be_written_keeps_nobody_from_an_answer(written, opened):
+    """However much is said; and what is said elsewhere afterwards comes out."""
+    stream = opened()
+    log.configure("debug", stream)
+    for _ in range(100):
+        log.get().error("x", detail="of some length " * 20)
+    with pytest.raises(OSError):
+        stream.close()  # it was not because all went well
+    stream.raw.close()
+
+    log.configure("debug", written.stream)
+    log.get().info("here")
+    assert [line["event"] for line in written.lines] == ["here"]
 
 
 def test_a_context_is_in_every_line_written_in_it(written):
