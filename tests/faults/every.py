@@ -176,6 +176,11 @@ FAULTS = (
         lambda at: machine.disk_full(at.house, at.disk, calls=at.of(10, 5, 3)),
     ),
     Fault(
+        "the log cannot be written",
+        "standard error of both nodes leads to `/dev/full` while they serve",
+        lambda at: machine.log_full(at.house, calls=at.of(10, 3, 1)),
+    ),
+    Fault(
         "a clock jumps hours ahead and back",
         "the wall clock of one process, while somebody guesses",
         lambda at: machine.clock_jumps(at.house, jumps=at.of(5, 2, 1)),

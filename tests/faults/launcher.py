@@ -55,7 +55,7 @@ def reached(step: str) -> None:
     A step of a webhook was come to.
 
     The plan is `{"id", "step", "nth", "signal"}`: send oneself that signal there, the n-th time; or `{"trace"}`: write down
-    each step.
+    each step; or `{"stderr"}`: have standard error lead there.
     """
     if not _inside.get():
         return
@@ -63,6 +63,8 @@ def reached(step: str) -> None:
         plan = json.loads(Path(os.environ["FAULTS_PLAN"]).read_text())
         if "trace" in plan:
             _note(plan["trace"], step)
+        elif "stderr" in plan:
+            os.dup2(os.open(plan["stderr"], os.O_WRONLY | os.O_APPEND), 2)
         elif plan["step"] == step:
             name = plan["id"]
             _counted[name] = _counted.get(name, 0) + 1

@@ -5,6 +5,7 @@ import itertools
 import signal
 import socket
 import time
+from pathlib import Path
 
 from ivrguard.phone.heard import Asked
 from tests.faults.counts import APOLOGY, Count, count, said, settled
@@ -63,6 +64,26 @@ async def _until_it_is_felt(house: House, caller: Caller) -> None:
         if line.over:
             return
         await line.hang_up()
+
+
+async def log_full(house: House, *, calls: int) -> Count:
+    """Nothing can be written to the log of either node: calls go on as ever."""
+    for node in house.nodes:
+        node.logs_to(Path("/dev/full"))
+    turns = itertools.count()
+    house.road.first = lambda: next(turns)
+    stories = [Story(house, await house.caller()) for _ in range(calls)]
+    for story in stories:
+        for act in Story.ACTS:
+            await story.act(act)
+    for node in house.nodes:
+        node.logs_to(None)
+    for _ in house.nodes:  # the next step leads it back
+        await Story(house, await house.caller()).act("begin")
+    for node in house.nodes:
+        node.lives()
+    house.road.first = lambda: 0
+    return await count(house, [story.caller for story in stories])
 
 
 # ── the clock ────────────────────────────────────────────────────────────────────────────────────────────

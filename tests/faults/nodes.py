@@ -149,8 +149,11 @@ class Node:
 
     def said(self) -> list[dict[str, object]]:
         """The log of the process that runs now, or ran last."""
-        lines = self._log.read_text().splitlines() if self._log.exists() else []
-        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        found = []
+        for line in self._log.read_text().splitlines() if self._log.exists() else ():
+            with contextlib.suppress(ValueError):  # a line that is being written, or was cut short by a full disk
+                found.append(json.loads(line))
+        return found
 
     def has_said(self, event: str) -> bool:
         return any(line.get("event") == event for line in self.said())
@@ -189,6 +192,10 @@ class Node:
     def traces(self, file: Path) -> None:
         """Have it write down the steps that it comes to."""
         self._planned({"trace": str(file)})
+
+    def logs_to(self, file: Path | None) -> None:
+        """Have its standard error lead elsewhere, from the next step on, or to its log again."""
+        self._planned({"stderr": str(file or self._log)})
 
     def _planned(self, plan: Mapping[str, object]) -> None:
         self._plan.with_suffix(".new").write_text(json.dumps(plan))
