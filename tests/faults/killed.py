@@ -6,6 +6,7 @@ there was, with the process killed there. The webhook comes again, by turns to t
 """
 
 import asyncio
+import itertools
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -136,20 +137,22 @@ async def forsaken(house: House, cuts: Sequence[Cut]) -> Count:
     The guess must be counted as the failure that it was.
     """
     callers = []
-    victim, other = house.nodes
-    house.road.first = lambda: 0 if victim.alive() else 1
+    victim = house.nodes[0]
     for cut in cuts:
         story = Story(house, await house.caller())
         callers.append(story.caller)
         for act in ("begin", "account"):
             await story.act(act)
         house.road.tries = 1
+        turns = itertools.count()
+        house.road.first = lambda turns=turns: min(
+            next(turns), 1
+        )  # all that comes behind goes to the other one
         victim.dies_at(cut.step, cut.nth)
         await story.act("wrong")
         house.road.tries = 2
+        house.road.first = lambda: 0
         await _anew(victim)
-    house.road.first = lambda: 0
-    assert other.alive()
     return await count(house, callers, gave_up=len(callers))
 
 

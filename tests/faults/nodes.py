@@ -151,7 +151,9 @@ class Node:
         """The log of the process that runs now, or ran last."""
         found = []
         for line in self._log.read_text().splitlines() if self._log.exists() else ():
-            with contextlib.suppress(ValueError):  # a line that is being written, or was cut short by a full disk
+            with contextlib.suppress(
+                ValueError
+            ):  # a line that is being written, or was cut short by a full disk
                 found.append(json.loads(line))
         return found
 
