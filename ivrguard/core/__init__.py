@@ -26,6 +26,7 @@ Where is …?
 | the guard's own TwiML | telephony/twiml.py |
 | right or wrong, per factor | factors/ |
 | an import of accounts, all or nothing | directory/intake.py |
+| which flows every node has in force | guard/publishing.py, web/reload.py |
 | where the floors meet | guard/ |
 | one indivisible act | stores/, `amend` |
 | the attacks that are played against a flow | phone/redteam/ |

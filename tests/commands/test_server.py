@@ -64,7 +64,7 @@ def test_migrate_says_what_stands_in_its_way(tmp_path, store, asked, ends):
 
 
 def test_the_release_line_of_the_procfile_runs(tmp_path):
-    """`release:` as a platform runs it: it looks through the flows and makes the store."""
+    """`release:` as a platform runs it: it looks through the flows, makes the store and publishes the flows, back to old ones too."""
     (line,) = re.findall("^release: (.*)$", (ROOT / "Procfile").read_text(), re.MULTILINE)
     done = subprocess.run(
         ["/bin/sh", "-c", line],
@@ -79,7 +79,8 @@ def test_the_release_line_of_the_procfile_runs(tmp_path):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith(f"{tmp_path}/release.db: at version 1\n")
+    assert f"{tmp_path}/release.db: at version 1\n" in done.stdout
+    assert done.stdout.endswith(": published (1)\n")
 
 
 def test_demo_runs_from_the_shell(shell):

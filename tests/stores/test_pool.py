@@ -313,7 +313,9 @@ class Pooler:
             writer.write(struct.pack("!ii", len(words) + 8, 196608) + words)
             greeting = b""
             while not greeting.endswith(b"Z\0\0\0\5I"):
-                greeting += await reader.read(65536)
+                said = await reader.read(65536)
+                assert said, greeting
+                greeting += said
             self.sessions.append((reader, writer, asyncio.Lock()))
             self.greeting = greeting
 
