@@ -30,6 +30,7 @@ TWIML_CHARACTERS_MAX = 4000
 
 _URL = re.compile(r"https?://[^\s/?#]+\S*")
 _PARTY = re.compile(r"\+[1-9][0-9]{6,14}|(client|sip|sips):\S+")
+_URLS = ("Url", "FallbackUrl", "StatusCallback", "ConferenceStatusCallback", "HoldUrl", "AnnounceUrl")
 _FILTERS = {"Status": "status", "To": "to", "From": "from", "ParentCallSid": "parent_call_sid"}
 
 
@@ -41,7 +42,7 @@ class Calls(Api):
         super().__init__(account.account_sid, account.auth_token, api_keys=api_keys)
         self.lines: dict[str, Line] = {}
         """By the SID of the call, in the order in which they began."""
-        self._exchange = exchange
+        self.exchange = exchange
         self._moving: set[asyncio.Task[None]] = set()
         exchange.opened = lambda line: self.lines.update({line.call_sid: line})
 
@@ -60,7 +61,8 @@ class Calls(Api):
         while self._moving:
             await asyncio.gather(*self._moving)
 
-    def _move(self, act: Coroutine[None, None, None]) -> None:
+    def move(self, act: Coroutine[None, None, None]) -> None:
+        """Let this happen once the answer is out."""
         task = asyncio.ensure_future(act)
         self._moving.add(task)
         task.add_done_callback(self._moving.discard)
@@ -80,41 +82,50 @@ class Calls(Api):
         line = self.lines.get(request.match_info["call"])
         if line is None:
             return not_found(request)
-        refused = _refusal(form) or _state_refusal(line, form)
+        refused = refusal(form) or _state_refusal(line, form)
         if refused is not None:
             return refused
         line.fallback_url = form.get("FallbackUrl", line.fallback_url)
         if "StatusCallback" in form:
             line.status_to = replace(
-                line.status_to, url=form["StatusCallback"], method=_method(form, "StatusCallbackMethod")
+                line.status_to, url=form["StatusCallback"], method=method(form, "StatusCallbackMethod")
             )
         status, ends = form.get("Status"), line.status in {"queued", "ringing"}
         if status == "completed" or (status == "canceled" and ends):
-            self._move(line.break_off(status))
+            self.move(line.break_off(status))
         elif status is None and _leads(form):
-            self._move(line.lead(_course(form)))
+            self.move(line.lead(_course(form)))
         return web.json_response(self._resource(line))
 
     def _create(self, _: web.Request, form: dict[str, str]) -> web.Response:
-        refused = _refusal(form) or self._party_refusal(form)
-        if refused is not None:
-            return refused
         if not _leads(form):
             return error(400, 21205, "Url parameter is required.")
+        placed = self.place(form, _course(form))
+        return (
+            placed
+            if isinstance(placed, web.Response)
+            else web.json_response(self._resource(placed), status=201)
+        )
+
+    def place(self, form: dict[str, str], course: Course) -> Line | web.Response:
+        """Place a call (To, From, StatusCallback) whose document is this; or why not."""
+        refused = refusal(form) or self._party_refusal(form)
+        if refused is not None:
+            return refused
         told = frozenset(form.get("StatusCallbackEvent", "completed").split())
         line = Line(
-            self._exchange,
+            self.exchange,
             from_=form["From"],
             to=form["To"],
             direction="outbound-api",
-            first=("voice", "POST", form.get("Url", "")),
+            first=("voice", course.method, course.url),
             fallback_url=form.get("FallbackUrl"),
-            status=StatusTo(form.get("StatusCallback"), _method(form, "StatusCallbackMethod"), told),
+            status=StatusTo(form.get("StatusCallback"), method(form, "StatusCallbackMethod"), told),
         )
         line.status = "queued"
-        behaviour = self._exchange.agents.get(form["To"].removeprefix("client:"), self._exchange.otherwise)
-        self._move(_ring(line, behaviour, _course(form)))
-        return web.json_response(self._resource(line), status=201)
+        behaviour = self.exchange.agents.get(form["To"].removeprefix("client:"), self.exchange.otherwise)
+        self.move(_ring(line, behaviour, course))
+        return line
 
     def _party_refusal(self, form: dict[str, str]) -> web.Response | None:
         """Who may not be called, or not by whom."""
@@ -124,7 +135,7 @@ class Calls(Api):
             return error(400, 21213, "No 'From' number is specified")
         if not _PARTY.fullmatch(form["To"]):
             return error(400, 21211, "The phone number you are attempting to call is not valid")
-        if not self._exchange.owns(form["From"]):
+        if not self.exchange.owns(form["From"]):
             return error(400, 21210, "The source phone number provided is not yet verified for your account")
         return None
 
@@ -187,18 +198,19 @@ def _leads(form: dict[str, str]) -> bool:
 
 
 def _course(form: dict[str, str]) -> Course:
-    return Course(form.get("Url", ""), _method(form, "Method"), form.get("Twiml"))
+    return Course(form.get("Url", ""), method(form, "Method"), form.get("Twiml"))
 
 
-def _method(form: dict[str, str], name: str) -> str:
-    return "GET" if form.get(name, "POST").upper() == "GET" else "POST"
+def method(form: dict[str, str], name: str, otherwise: str = "POST") -> str:
+    """An HTTP method of a form."""
+    return "GET" if form.get(name, otherwise).upper() == "GET" else "POST"
 
 
-def _refusal(form: dict[str, str]) -> web.Response | None:
+def refusal(form: dict[str, str]) -> web.Response | None:
     """What is wrong with a form, whatever the call."""
     if "Url" in form and "Twiml" in form:
         return error(400, 20001, "Url and Twiml exclude each other")
-    for name in ("Url", "FallbackUrl", "StatusCallback"):
+    for name in _URLS:
         if name in form and not _URL.fullmatch(form[name]):
             return error(400, 21205, f"{name} is not a valid URL")
     if len(form.get("Twiml", "")) > TWIML_CHARACTERS_MAX:

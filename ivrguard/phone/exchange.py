@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil
-from typing import Literal
+from typing import Literal, Protocol
 from urllib.parse import quote
 from uuid import uuid4
 from xml.etree.ElementTree import Element
@@ -111,6 +111,16 @@ class Number:
     status_callback: str | None = None
 
 
+class Room(Protocol):
+    """A conference, as the lines in it see it."""
+
+    async def joined(self, line: "Line", target: Target) -> None:
+        """The line is in it from now on, with the attributes of this `<Conference>`."""
+
+    async def left(self, line: "Line") -> None:
+        """The line is in it no longer."""
+
+
 class Exchange:
     """One Twilio account: its numbers, the people who can be dialled, and the calls.
 
@@ -136,6 +146,8 @@ class Exchange:
         """Everybody else."""
         self.opened: Callable[[Line], None] = lambda _: None
         """Told of every leg, before anything is sent for it."""
+        self.room: Callable[[Target], Room | None] = lambda _: None
+        """The conference that a `<Conference>` names, where somebody keeps them (`phone/conferences.py`)."""
         self._numbers: dict[str, Number] = {}
 
     def number(
@@ -215,6 +227,7 @@ class _Exit:
     event: Pairs
     leg: "Line | None" = None
     since_s: float = 0.0
+    room: Room | None = None
 
 
 @dataclass(slots=True)
@@ -476,8 +489,35 @@ class Line:
 
     async def lost(self, leg: "Line") -> None:
         """The leg that the caller talked to is over, or was led away."""
-        if self._exit is not None and self._exit.leg is leg:
-            await self.agent_hangs_up()
+        await self._released(lambda exit_: exit_.leg is leg)
+
+    async def put_out(self, room: Room) -> None:
+        """Out of the conference, to the action of its `<Dial>` or the next verb."""
+        await self._released(lambda exit_: exit_.room is room)
+
+    async def _released(self, from_this: Callable[[_Exit], bool]) -> None:
+        """The line comes back from this bridge, if it is in it; what runs on the line is finished first."""
+
+        def is_in_it() -> bool:
+            return self._exit is not None and from_this(self._exit)
+
+        if not is_in_it():
+            return
+        async with self._moving:
+            if is_in_it():
+                await self._alone()
+        await self._go_on()
+
+    async def hears_aside(self, method: str, url: str) -> None:
+        """The prompts of a document beside that which runs, once: hold music, an announcement."""
+        try:
+            document = await self._document("wait", method, url, ())
+        except FetchError as failure:
+            await self._tell(Failed(failure.code, failure.url))
+            return
+        for prompt in document.todo:
+            if prompt.tag in twiml.PROMPTS | {twiml.SOUND}:
+                await self._prompt(prompt, document.base)
 
     # ---- what the leg's parent does with it --------------------------------------------------------------
 
@@ -837,12 +877,19 @@ class Line:
         whispered = tuple(each.text for each in leg.heard if isinstance(each, Said)) if leg else ()
         await self._tell(Dialled(targets, status, bridged, whispered))
         event: Pairs = (("DialCallStatus", status), ("DialBridged", str(bridged).lower()))
-        exit_ = _Exit(twiml.absolute(base, verb, "action"), twiml.method(verb), event, leg, self.elapsed_s)
+        room = self.exchange.room(target) if bridged and leg is None else None
+        exit_ = _Exit(
+            twiml.absolute(base, verb, "action"), twiml.method(verb), event, leg, self.elapsed_s, room
+        )
         if not bridged:
             await self._come_back(exit_)
             return
         self._pick_up()
         self._exit = exit_
+        if room is not None:
+            await room.joined(self, target)
+            if self._exit is not exit_:
+                return  # broken off meanwhile
         await self._bridge(agent)
         if behaviour.talk_s is not None:
             await self._advance(behaviour.talk_s)
@@ -858,7 +905,8 @@ class Line:
     ) -> tuple[str, bool, "Line | None"]:
         """Ring one target: its DialCallStatus, whether the two are connected, and its leg."""
         if target.kind in _WITHOUT_A_LEG:
-            await self._hold_music(target)
+            if target.wait_url is not None:  # what a conference plays until somebody joins, once
+                await self.hears_aside(target.wait_method, target.wait_url)
             if behaviour.does != "answer":
                 return behaviour.does, False, None
             return ("answered" if target.kind == "conference" else "completed"), True, None
@@ -888,19 +936,6 @@ class Line:
             self.elapsed_s += leg.elapsed_s  # its own clock was paced already
         return "completed", accepted, leg
 
-    async def _hold_music(self, target: Target) -> None:
-        """What a conference plays until somebody joins: its wait document, once."""
-        if target.wait_url is None:
-            return
-        try:
-            document = await self._document("wait", target.wait_method, target.wait_url, ())
-        except FetchError as failure:
-            await self._tell(Failed(failure.code, failure.url))
-            return
-        for prompt in document.todo:
-            if prompt.tag in twiml.PROMPTS:
-                await self._prompt(prompt, document.base)
-
     async def _bridge(self, agent: str) -> None:
         self.waiting = Bridged(agent)
         await self._tell(self.waiting)
@@ -929,6 +964,8 @@ class Line:
 
         DialCallSid and DialCallDuration are not sent for a conference, the latter also not for a leg led away.
         """
+        if exit_.room is not None:
+            await exit_.room.left(self)
         if exit_.leg is None:
             return exit_.event
         if exit_.leg._times_led:  # noqa: SLF001 - a line like this one

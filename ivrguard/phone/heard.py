@@ -105,7 +105,8 @@ class Target:
 
     `kind` is the noun in small letters; `name` its number, identity, SIP address, room or queue;
     `parameters` what it is given along: `<Parameter>` of a client, headers of a SIP address.
-    `whisper_url`: TwiML for the callee alone before the two are connected; `wait_url`: for a conference.
+    `whisper_url`: TwiML for the callee alone before the two are connected; `wait_url`, and `attributes` as
+    they stand there: for a conference.
     """
 
     kind: str
@@ -118,6 +119,7 @@ class Target:
     status_callback: str | None = None
     status_method: str = "POST"
     status_events: frozenset[str] = frozenset({"completed"})
+    attributes: Pairs = field(default=(), repr=False, compare=False)
 
     @property
     def address(self) -> str:

@@ -146,4 +146,5 @@ def target(noun: Element, base: str) -> Target:
         status_callback=absolute(base, noun, "statusCallback"),
         status_method=method(noun, "statusCallbackMethod"),
         status_events=frozenset(noun.get("statusCallbackEvent", "completed").split()),
+        attributes=tuple(noun.items()) if noun.tag == "Conference" else (),
     )
