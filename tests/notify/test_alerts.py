@@ -83,6 +83,16 @@ def test_the_vector_of_the_specification() -> None:
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
+async def test_one_connection_serves_many(desk: Desk) -> None:
+    """And one that was never needed is closed as quietly."""
+    way = Webhook(Receiver(desk.url, {"a1": SECRET}), clock=lambda: NOW_MS)
+    await way.close()
+    await way.send(NOTICE)
+    await way.send(NOTICE)
+    await way.close()
+    assert len(desk.got) == 2
+
+
 async def test_during_a_rotation_there_are_two_signatures(desk: Desk) -> None:
     """Whoever knows one of the secrets can verify."""
     await sent(desk.url, {"a2": NEXT, "a1": SECRET})
