@@ -30,8 +30,9 @@ def publish(
     """
     Put the flows in a folder in force, within two seconds on every node that runs, and on every one that starts later.
 
-    A server publishes files that change, and new ones that it starts with, by itself. It does not go back by itself: files
-    that were in force before are put in force again by this.
+    A server publishes files that change, and new ones that it starts with, by
+    itself. It does not go back by itself: files that were in force before are
+    put in force again by this.
     """
     read = flows_of(flows or settled(config, NO_KEYS).flows)
     detail = (("by", by.strip() or operator()), ("because", reason.strip()))

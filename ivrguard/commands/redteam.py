@@ -86,13 +86,16 @@ def redteam(
     """
     Attack a flow of yours, as callers, agents and strangers on the internet would, and see what gets through.
 
-    Guard, store, provider and a stub of an IVR run on this machine for as long as it lasts, with made-up customers and a
-    clock that is set forward; nothing of yours is touched. Each attack has a guard of its own. A minute or two in all.
+    Guard, store, provider and a stub of an IVR run on this machine for as long as
+    it lasts, with made-up customers and a clock that is set forward; nothing of
+    yours is touched. Each attack has a guard of its own. A minute or two in all.
 
-    For each: what was tried and how often, what was let through with the line of the flow and the mend, and what the
-    account's owner felt, who calls before and after: from his own phone, which the carrier attests, and from another one.
+    For each: what was tried and how often, what was let through with the line of
+    the flow and the mend, and what the account's owner felt, who calls before and
+    after: from his own phone, which the carrier attests, and from another one.
 
-    Ends with 0 if nothing was let through, with 1 if something was, with 2 if it cannot be run.
+    Ends with 0 if nothing was let through, with 1 if something was, with 2 if it
+    cannot be run.
     """
     if listed:
         _list()

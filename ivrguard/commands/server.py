@@ -243,7 +243,9 @@ def serve_(
     workers: Annotated[
         int, typer.Option(min=1, max=WORKERS_MAX, help="Processes that share the port; one for each core.")
     ] = 1,
-    worker: Annotated[str, typer.Option(hidden=True)] = "",
+    worker: Annotated[
+        str, typer.Option(hidden=True, help="Said to a worker by the process that starts it.")
+    ] = "",
     config: Config = CONFIG,
 ) -> None:
     """
