@@ -51,8 +51,14 @@ class Stage:
             else chance.choice((None, "TN-Validation-Passed-B", "TN-Validation-Failed-C"))
         )
         line = Line(self.provider, f"CA{chance.getrandbits(128):032x}", number, stir)
+        line.began_s = asyncio.get_running_loop().time()
         self.lines.append(line)
         return line
+
+    def recent(self, count: int) -> list[Line]:
+        """The last calls, none older than half a day: nobody repeats a request when its call is forgotten."""
+        since_s = asyncio.get_running_loop().time() - 43_200
+        return [line for line in self.lines[-count:] if line.posted and line.began_s > since_s]
 
     def number(self, chance: random.Random) -> str:
         """A number that is nobody's here; now and then it is withheld."""
@@ -81,6 +87,7 @@ class Caller:
     person: town.Person
     line: Line
     sure: float = 0.93
+    dawdles: bool = False
 
     async def prove(self) -> bool:
         """Answer for as long as the guard asks; whether the line is still there afterwards."""
@@ -134,7 +141,7 @@ class Caller:
 
     async def choose(self, key: str) -> bool:
         """Press a key of the IVR's main menu, and see it through."""
-        await pause(self.chance)
+        await (pause(self.chance, 100, 400) if self.dawdles else pause(self.chance))
         if self.line.asked or not self.line.action:
             return False
         await self.line.press(key)
@@ -154,8 +161,11 @@ class Caller:
         await line.wait_in_queue()
         if transfer.target in stage.desks:
             told = await whisper(stage, line, transfer.whisper) if transfer.whisper else transfer.token
-            stage.provider.errand(agent(stage, random.Random(chance.random()), line, transfer.target, told))
-        await pause(chance, 5, 40)
+            work = agent(
+                stage, random.Random(chance.random()), line, transfer.target, told, slow=self.dawdles
+            )
+            stage.provider.errand(work)
+        await (pause(chance, 620, 720) if self.dawdles else pause(chance, 5, 40))
         if chance.random() < 0.4:
             await line.hang_up()
         else:
@@ -172,7 +182,7 @@ async def honest(stage: Stage, chance: random.Random) -> None:
             return
         number = person.number if own else stage.number(chance)
         line = stage.line(chance, number, attested=chance.random() < 0.75)
-        caller = Caller(stage, chance, person, line, sure)
+        caller = Caller(stage, chance, person, line, sure, dawdles=chance.random() < 0.1)
         await line.dial()
         if chance.random() < 0.05:
             await line.hang_up()
@@ -200,19 +210,22 @@ async def whisper(stage: Stage, line: Line, url: str) -> str:
     return "".join(filter(str.isdigit, (body or b"").decode().partition("code is")[2].partition("<")[0]))
 
 
-async def agent(stage: Stage, chance: random.Random, line: Line, queue: str, told: str) -> None:
+async def agent(
+    stage: Stage, chance: random.Random, line: Line, queue: str, told: str, *, slow: bool
+) -> None:
     """Redeems the token: at once, or late, or twice, or in the wrong place."""
     token = line.sid if queue == "enqueue:support" else told
     if not token:
         return
     leg_of = stage.oracle.leg_of
     present = stage.provider.present
-    how = chance.choice(("right", "right", "right", "twice", "ten", "queue", "call", "late", "slow"))
+    how = chance.choice(("right", "right", "right", "twice", "ten", "queue", "call", "late"))
+    how = "slow" if slow and chance.random() < 0.7 else how
     await pause(chance, 1, 20)
     if how == "late":  # the caller has gone, mostly
         await asyncio.sleep(chance.choice((60, 300)))
     if how == "slow":
-        await asyncio.sleep(town.TOKEN_MS / 1000 + chance.uniform(-5, 60))
+        await asyncio.sleep(town.TOKEN_MS / 1000 + chance.uniform(-30, 60))
     if how == "queue":
         queue = chance.choice(list(stage.desks))
     sid = f"CA{chance.getrandbits(128):032x}" if how == "call" else chance.choice((None, line.sid))
@@ -294,13 +307,17 @@ async def patient(stage: Stage, chance: random.Random) -> None:
 
 
 async def crowd(stage: Stage, chance: random.Random) -> None:
-    """Many calls at once, at one account."""
+    """Many calls at once, at one account; its owner, or who has his PIN, may be among them."""
     account = target(stage, chance)
     size = min(chance.randint(4, 14), max(stage.left, 0))
     lines = [stage.line(chance, stage.number(chance), attested=True) for _ in range(size)]
     ready = await asyncio.gather(*(asked_for(stage, line, account, "pin", chance) for line in lines))
     waiting = [line for line, there in zip(lines, ready, strict=True) if there]
-    await asyncio.gather(*(line.press(wrong(chance)) for line in waiting))
+    keys = [wrong(chance) for _ in waiting]
+    owner = stage.town.by_account.get(account)
+    if owner is not None and keys and chance.random() < 0.5:
+        keys[0] = owner.pin
+    await asyncio.gather(*(line.press(each) for line, each in zip(waiting, keys, strict=True)))
     await asyncio.gather(*(line.hang_up() for line in lines))
 
 
@@ -340,7 +357,7 @@ async def burglar(stage: Stage, chance: random.Random) -> None:
     await line.dial()
     stage.oracle.disturb(line.sid)
     issuer = town.ISSUER
-    others = [url for one in stage.lines[-40:] for url, _ in one.posted[-6:]]
+    others = [url for one in stage.recent(40) for url, _ in one.posted[-6:]]
     for _ in range(chance.randint(3, 8)):
         direct = chance.choice(
             ("/wire/confirm", "/wire/amount", "/balance", "/statement", "/agent/0", "/menu", "/wire")
@@ -396,7 +413,7 @@ async def thief(stage: Stage, chance: random.Random) -> None:
 
 async def eavesdropper(stage: Stage, chance: random.Random) -> None:
     """Sends other people's last requests again: as they were, and with other keys."""
-    calls = [line for line in stage.lines[-60:] if line.posted]
+    calls = stage.recent(60)
     for _ in range(min(6, len(calls))):
         line = chance.choice(calls)
         url, params = chance.choice(line.posted[-4:])

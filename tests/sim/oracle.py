@@ -641,6 +641,7 @@ class Oracle:
             (call_sid is not None and call_sid != call.sid, "of another call"),
             (leg.redeemed, "spent"),
             (now_ms >= leg.issued_ms + town.TOKEN_MS, "too old"),
+            (now_ms < leg.issued_ms - model.SKEW_MS, "not of now"),
             (call.ended, "of a call that is over"),
             (call.legs[-1] is not leg, "not the last of its call"),
             (closed, "of a locked account"),

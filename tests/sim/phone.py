@@ -232,6 +232,7 @@ class Line:
     heard: list[str] = field(default_factory=list)
     transfer: Transfer | None = None
     over: bool = False
+    began_s: float = 0.0
     posted: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
 
     @property

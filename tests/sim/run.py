@@ -37,8 +37,7 @@ from tests.sim.phone import Habits, Provider
 NODES = 3
 WAVE_CALLS = 160
 SPREAD_S = 90.0
-GAPS_S = (20.0, 300.0, 2_100.0, 7_300.0, 90_000.0)
-NUMBERS_KEPT_S = 86_400.0
+GAPS_S = (20.0, 300.0, 2_100.0, 7_300.0, 100_000.0)
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ class Plan:
     seed: int
     calls: int
     nodes: int = NODES
+    gaps_s: tuple[float, ...] = GAPS_S
     weather: dict[str, float] = field(default_factory=dict)
     habits: Habits = field(default_factory=Habits)
 
@@ -131,7 +131,10 @@ class Nature:
         self._chance = chance
 
     async def wave(self) -> None:
-        """While a wave of calls lasts."""
+        """While a wave of calls lasts. Before it each server has said, as it does every hour, what it has in force."""
+        for node in [one for one in self._centre.nodes if one.alive]:
+            with suppress(StoreFault, asyncio.CancelledError):
+                await node.reloader.renew()
         deeds = [self._reload, self._spoil, self._reload, self._jump, self._storm, self._sweep]
         self._chance.shuffle(deeds)
         for deed in deeds:
@@ -206,7 +209,7 @@ class Nature:
 # ── the run ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _waves(stage: Stage, nature: Nature, chance: random.Random, seed: str) -> None:
+async def _waves(stage: Stage, nature: Nature, chance: random.Random, plan: Plan) -> None:
     """Everybody who calls, wave after wave, until no calls are left."""
     running: list[asyncio.Task] = []
     loop, born = asyncio.get_running_loop(), 0
@@ -218,10 +221,12 @@ async def _waves(stage: Stage, nature: Nature, chance: random.Random, seed: str)
         while stage.left > until:
             born += 1
             actor: Actor = chance.choices(actors, weights)[0]
-            running.append(loop.create_task(actor(stage, random.Random(f"{seed}/{born}/{actor.__name__}"))))
+            running.append(
+                loop.create_task(actor(stage, random.Random(f"{plan.seed}/{born}/{actor.__name__}")))
+            )
             await asyncio.sleep(chance.expovariate(WAVE_CALLS / SPREAD_S / 2))
         await asyncio.sleep(max(0.0, began_s + SPREAD_S - loop.time()))
-        await asyncio.sleep(chance.choice(GAPS_S))
+        await asyncio.sleep(chance.choice(plan.gaps_s))
     await asyncio.gather(*running)
     while stage.provider.errands:
         errands, stage.provider.errands[:] = stage.provider.errands[:], []
@@ -246,7 +251,7 @@ async def _played(plan: Plan, oracle: Oracle, people: town.Town, store: MemorySt
     for _ in range(plan.nodes):
         await centre.start("one", Clock(loop, skew.randint(-900, 900)))
     nature = Nature(centre, oracle, random.Random(f"{seed}/nature"))
-    waves = loop.create_task(_waves(stage, nature, random.Random(f"{seed}/waves"), seed))
+    waves = loop.create_task(_waves(stage, nature, random.Random(f"{seed}/waves"), plan))
     await asyncio.wait({waves, oracle.failed}, return_when=asyncio.FIRST_COMPLETED)
     if oracle.failed.done():
         others = asyncio.all_tasks() - {asyncio.current_task()}
