@@ -337,12 +337,11 @@ class Clock:
 
 
 class Node:
-    """One process of the guard. `version`: the flow that lies on its disk."""
+    """One process of the guard. `disk`: the version of the flow that lies there."""
 
     def __init__(self, centre: "Centre", name: str, version: str, clock: Clock) -> None:
         self.centre = centre
         self.name = name
-        self.version = version
         self.clock = clock
         self.alive = True
         self._tasks: dict[asyncio.Task, None] = {}
@@ -373,8 +372,8 @@ class Node:
         voice = Voice(self.guard, verifier, None, metrics, frozenset({town.ACCOUNT_SID}), centre.chance)
         routes = [*Agents(self.guard, metrics).routes(), *voice.routes()]
         self._routes = [(_pattern(route.path), route.handler) for route in routes]
-        self._disk = version
-        self.reloader = Reloader(lambda: town.loaded(self._disk), centre.mount, self.guard.world, metrics)
+        self.disk = version
+        self.reloader = Reloader(lambda: town.loaded(self.disk), centre.mount, self.guard.world, metrics)
 
     def goes_on(self) -> None:
         """Nothing, while it lives."""
@@ -387,13 +386,15 @@ class Node:
         for task in (*self._tasks, *self.guard._background._running):
             task.cancel()
 
+    @property
+    def version(self) -> str:
+        """The version that it has in force: that of its own files, or what another node published since."""
+        return town.hashes().get(self.guard.world.flows.in_force()[0].flow.version, "")
+
     async def reload(self, version: str) -> Ending:
         """Put this version on the node's disk and have it read."""
-        self._disk = version
-        outcome = await self.reloader.reload()
-        if outcome.ending is Ending.LOADED:
-            self.version = version
-        return outcome.ending
+        self.disk = version
+        return (await self.reloader.reload()).ending
 
     def take(self, posted: Posted, turn: Turn) -> asyncio.Task[web.Response]:
         """Begin to answer a request."""
@@ -461,7 +462,7 @@ class Centre:
     async def instead_of(self, dead: Node) -> Node:
         """What the host starts when a process has died."""
         self.nodes.remove(dead)
-        return await self.start(dead.version, dead.clock)
+        return await self.start("one" if dead.disk == "bad" else dead.disk, dead.clock)
 
 
 def cheapest_pins(keys: Keyring) -> PinJudge:

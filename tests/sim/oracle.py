@@ -589,9 +589,12 @@ class Oracle:
         proofs = call.proofs.values()
         good = model.holds(town.AGENT, proofs, entry.at_ms, call.cut_act)
         self.require(good, 1, f"a transfer is allowed; proved is {dict(call.proofs)}", turn)
-        leg = Leg(call, dict(entry.detail)["queues"], entry.at_ms)
-        call.legs.append(leg)
-        turn.memory["leg"] = leg
+        facts = dict(entry.detail)
+        if "again" in facts and call.legs:  # the answer was lost: the same hand-over, made once more
+            call.legs[-1].issued_ms = entry.at_ms
+        else:
+            call.legs.append(Leg(call, facts["queues"], entry.at_ms))
+        turn.memory["leg"] = call.legs[-1]
 
     def _on_authn_code_sent(self, turn: Turn, _: CallTruth, entry: Entry, __: Change) -> None:
         turn.memory["code_ms"] = entry.at_ms

@@ -26,7 +26,6 @@ from ivrguard.factors.totp import TotpJudge
 from ivrguard.guard import desk as desks
 from ivrguard.ports import Account, Credential
 from ivrguard.stores.memory import MemoryStore
-from ivrguard.web.reload import Ending
 from tests.sim import town
 from tests.sim.actors import ACTORS, DESKS, Actor, Stage
 from tests.sim.loop import SimLoop
@@ -161,6 +160,10 @@ class Nature:
         with suppress(asyncio.CancelledError):
             ending = await node.reload(version)
             self._oracle.reloaded(node.name, version, before, node.version, str(ending))
+        await asyncio.sleep(1)  # servers look once a second what is published
+        for other in [one for one in self._centre.nodes if one.alive]:
+            with suppress(asyncio.CancelledError):
+                await other.reloader.follow()
 
     async def _jump(self) -> None:
         """A node's clock is put wrong, and after a while right again."""
@@ -282,6 +285,3 @@ def play(seed: int, calls: int, **more: object) -> Outcome:
         if collects:
             gc.enable()
     return Outcome(oracle.digest.hexdigest(), oracle.tally, simulated_s)
-
-
-__all__ = ["Ending", "Outcome", "Plan", "play"]
