@@ -260,6 +260,8 @@ class Oracle:
             if body != first and NEUTRAL not in body:
                 self.broken(7, f"the same request was answered otherwise before: {first.decode()}", turn)
         elif first is None and turn.name not in call.struck and not self._apology(turn, body):
+            if NEUTRAL in body:  # overtaken: nothing is kept of that
+                return
             call.answers[turn.name] = body
             self._same_words(turn, call, body)
 
