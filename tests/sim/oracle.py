@@ -46,11 +46,12 @@ class Broken(AssertionError):
 
 @dataclass
 class Leg:
-    """A hand-over: its queue, when it was made, its token once somebody has seen it, and what became of it."""
+    """A hand-over: its queue, when it was made, for which transfer (`cut`), its token once seen, and what became of it."""
 
     call: "CallTruth"
     queues: str
     issued_ms: int
+    cut: str
     token: str = ""
     redeemed: bool = False
 
@@ -592,10 +593,12 @@ class Oracle:
         good = model.holds(town.AGENT, proofs, entry.at_ms, call.cut_act)
         self.require(good, 1, f"a transfer is allowed; proved is {dict(call.proofs)}", turn)
         facts = dict(entry.detail)
-        if "again" in facts and call.legs:  # the answer was lost: the same hand-over, made once more
+        if (
+            call.legs and call.legs[-1].cut == call.cut
+        ):  # the answer was lost: the same hand-over, made once more
             call.legs[-1].issued_ms = entry.at_ms
         else:
-            call.legs.append(Leg(call, facts["queues"], entry.at_ms))
+            call.legs.append(Leg(call, facts["queues"], entry.at_ms, call.cut))
         turn.memory["leg"] = call.legs[-1]
 
     def _on_authn_code_sent(self, turn: Turn, _: CallTruth, entry: Entry, __: Change) -> None:
