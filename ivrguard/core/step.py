@@ -198,8 +198,9 @@ def _granted(
         intent=intent,
         now_ms=now_ms,
     )
+    minted = again and leg.id in done.legs  # a node may have died before it came to the minting
     done = replace(done, legs=tuple(dict.fromkeys((*done.legs, leg.id))))
-    facts = {"intent": intent, "queues": ",".join(leg.queues), "again": "yes" * again}
+    facts = {"intent": intent, "queues": ",".join(leg.queues), "again": "yes" * minted}
     entry = _entry(done, "authn_token_created", now_ms, pending.what, **facts)
     return Step(done, books, Transfer(pending.held, leg), (entry,))
 

@@ -13,6 +13,7 @@ from ivrguard.core import lockout
 from ivrguard.core.call import Books, Call, ledger_ids, number_ledger_id, send_windows
 from ivrguard.core.flow import Flow
 from ivrguard.core.handoff import CODE_DIGITS, Alias, Desk, Leg
+from ivrguard.core.values import replace
 from ivrguard.ports import Key, Keys, Published, Put
 
 CALL_KEPT_S = 24 * 3600
@@ -196,7 +197,14 @@ def _locked_until_ms(rule: lockout.Rule, ledger: lockout.Ledger, now_ms: int) ->
 
 
 def leg_puts(keys: Keys, leg: Leg, values: Values, now_ms: int) -> list[Put] | None:
-    """The leg and its names, as its carriers need them; None if every code drawn for it is taken."""
+    """
+    The leg and its names, as its carriers need them; None if every code drawn for it is taken.
+
+    Minted again, because an answer was lost, it is the same leg: what was redeemed meanwhile stays redeemed.
+    """
+    before = values.get(leg_key(leg.id))
+    if isinstance(before, Leg) and before.redeemed_ms is not None:
+        leg = replace(leg, redeemed_ms=before.redeemed_ms, agent=before.agent)
     names: list[str] = []
     if {"task", "parameter", "sip"} & set(leg.carriers):
         names.append(token_of(keys, leg.id))

@@ -1450,6 +1450,18 @@ def test_a_transfer_done_twice_is_the_same_leg():
     assert done_anew(talk) == ["", "yes"]
 
 
+def test_a_token_that_is_first_minted_by_a_retry_is_not_minted_again():
+    """A node died before it came to the minting: the retry's is the first one, and the record says so."""
+    talk = (
+        verified()
+        >> arrives("/branch") << "forward what came"
+        >> cut(BRANCH) << "rest"
+        >> RESUMES_AGAIN << "transfer to number:+18005550111 for branch, proved pin"
+    )  # fmt: skip
+
+    assert done_anew(talk) == [""]
+
+
 def test_a_request_granted_anew_is_on_record_as_that():
     """The answer was lost behind the grant: the IVR is asked again, and the record tells one decision from two."""
     talk = verified() >> arrives("/menu") << "forward what came" >> RESUMES_AGAIN << "forward what came"

@@ -241,6 +241,17 @@ def test_a_leg_is_filed_under_the_names_its_carriers_need(
     assert {put.key for put in (filed, *aliases)} <= set(books.leg_keys(keys, call_of(), leg.id))
 
 
+def test_a_leg_filed_again_stays_redeemed(keys: Keyring):
+    """Its transfer's answer was lost and is made anew: a token that an agent used meanwhile is not whole again."""
+    leg = leg_of("task")
+    spent = replace(leg, redeemed_ms=NOW + 5, agent="desk-7")
+
+    filed, *_ = books.leg_puts(keys, leg, {books.leg_key(leg.id): spent}, NOW)
+
+    assert filed.value == spent
+    assert books.leg_puts(keys, leg, {books.leg_key(leg.id): leg}, NOW)[0].value == leg
+
+
 def test_a_leg_without_a_free_code_is_not_filed(keys: Keyring):
     """All three that are drawn for it belong to live legs of others."""
     leg = leg_of("whisper")
