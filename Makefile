@@ -34,7 +34,7 @@ format: $(VENV)/.dev ## put the code in form
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## every benchmark beside its peers; writes docs/performance.md (25 minutes; needs node and npm)
+bench: $(VENV)/.dev ## every benchmark beside its peers; writes docs/performance.md (half an hour; needs node and npm)
 	@PYTHONPATH=tests $(BIN)/python -m bench --page docs/performance.md
 
 lock: $(VENV)/.dev ## write the lock files anew from pyproject.toml (needs uv)
