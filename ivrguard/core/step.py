@@ -182,8 +182,7 @@ def _granted(
     done = replace(call, question=None, misses=0, declined=())
     if pending.what is What.PIN_CHANGE:
         entry = _entry(done, "authz_granted", now_ms, pending.what, intent=intent, path=pending.about)
-        new_pin = Question(nonce, about=About.NEW_PIN)
-        return _ask(flow, done, books, new_pin, (), now_ms, entries=(entry,))
+        return _ask(flow, done, books, Question(nonce, about=About.NEW_PIN), (), now_ms, entries=(entry,))
     if pending.what is What.REQUEST:
         facts = {"intent": intent, "path": pending.about, "again": "yes" * again}
         entry = _entry(done, "authz_granted", now_ms, pending.what, **facts)
@@ -198,9 +197,9 @@ def _granted(
         intent=intent,
         now_ms=now_ms,
     )
-    minted = again and leg.id in done.legs  # a node may have died before it came to the minting
     done = replace(done, legs=tuple(dict.fromkeys((*done.legs, leg.id))))
-    facts = {"intent": intent, "queues": ",".join(leg.queues), "again": "yes" * minted}
+    anew = "yes" * (again and leg.id in call.legs)
+    facts = {"intent": intent, "queues": ",".join(leg.queues), "again": anew}
     entry = _entry(done, "authn_token_created", now_ms, pending.what, **facts)
     return Step(done, books, Transfer(pending.held, leg), (entry,))
 

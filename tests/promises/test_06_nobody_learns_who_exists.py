@@ -59,20 +59,24 @@ def number_of(account: str) -> str:
     return f"+1555123{account[:4]}"
 
 
+BY_ITSELF = {"alert", "published"}
+"""What a server reads and keeps about once a second, whoever calls: alerts with what was counted, and the flows in force."""
+
+
 class Watched:
-    """A store that writes down what is asked of it, but for what messages in the background ask."""
+    """A store that writes down what is asked of it, but for what is done in the background, and by the server itself."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.asked: list[tuple[str, ...]] = []
 
     async def read(self, key):
-        if not in_the_background():
+        if not in_the_background() and key.kind not in BY_ITSELF:
             self.asked.append(("read", key.kind))
         return await self._store.read(key)
 
     async def amend(self, keys, change):
-        if not in_the_background():
+        if not in_the_background() and not BY_ITSELF & {key.kind for key in keys}:
             self.asked.append(("amend", *(key.kind for key in keys)))
         return await self._store.amend(keys, change)
 

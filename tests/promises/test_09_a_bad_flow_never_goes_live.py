@@ -20,7 +20,7 @@ import structlog
 from ivrguard import flowfile, guard
 from ivrguard.core.flow import Flow
 from ivrguard.factors import pin
-from ivrguard.guard import Flows, World, books
+from ivrguard.guard import Flows, World, books, publishing
 from ivrguard.keyring import Keyring, new_material
 from ivrguard.phone.bank import Bank
 from ivrguard.phone.exchange import Line
@@ -29,7 +29,7 @@ from ivrguard.phone.rig import ACCOUNT_SID, AUTH_TOKEN, PUBLIC_URL, Rig, listen,
 from ivrguard.ports import Account, Change, Put, Store
 from ivrguard.stores.memory import MemoryStore
 from ivrguard.stores.sqlite import SqliteStore
-from ivrguard.web import reload
+from ivrguard.web.app import wall_clock_ms
 
 PROMPTS = Path(__file__).parents[2] / "flows" / "prompts"
 FLOW = """\
@@ -261,9 +261,10 @@ class Centre:
 
     @asynccontextmanager
     async def serving(self, *flows: Flow) -> AsyncIterator[Rig]:
-        """A server that has read these flows, until it is restarted."""
+        """A server whose release published these flows, until it is restarted."""
         extra = {"flows": flows, "reload": lambda: flowfile.LoadedAll(flows)}
         store = await self.open_store()
+        await publishing.keep(store, flows, (), wall_clock_ms(), publish=True)
         async with rig(flows[-1], self.ivr_url, store=store, keyring=self.keyring, extra=extra) as running:
             yield running
 
@@ -507,7 +508,7 @@ def the_store_is_not_asked(monkeypatch) -> None:
 
 
 def the_store_is_not_told(monkeypatch) -> None:
-    monkeypatch.setattr(reload, "KEPT_BYTES_MAX", 0)
+    monkeypatch.setattr(publishing, "KEPT_BYTES_MAX", 0)
 
 
 def old_calls_are_nobodys(monkeypatch) -> None:
