@@ -312,7 +312,8 @@ async def growth(tmp_path, documents, monkeypatch):
     """The median of what a round leaves behind in memory, once everything is warm; what is kept by a bound is kept by a small one."""
     log.configure("critical")
     monkeypatch.setattr(codec, "CALLS_KNOWN_MAX", 16)
-    monkeypatch.setattr(codec, "_KNOWN", codec._Known())  # what other tests left in it goes without being seen
+    # What other tests left in these would go without being seen, and make room for what is.
+    monkeypatch.setattr(codec, "_KNOWN", codec._Known())
     document._read_before.cache_clear()
     ivr = Ivr()
     store = await SqliteStore.open(tmp_path / "store.db", migrate=True)

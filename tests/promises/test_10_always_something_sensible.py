@@ -246,7 +246,7 @@ async def check_words(
     lines = made.lines()
     found = [one for one in lines if one["event"] == event and tells in json.dumps(one)]
     assert (len(found) == 1) if once else found, f"log: no {event} with {tells!r} in {lines}"
-    assert found[0].get("call") == line.call_sid, "log: of no call"
+    assert line.call_sid in {one.get("call") for one in found}, "log: of no call"
     assert await made.counted(outcome) > 0, f"metric: {outcome} is not counted"
 
 
