@@ -46,6 +46,9 @@ UNFINISHED_POLLS_MAX = 32
 UNFINISHED_POLL_S = 0.25
 """How long a webhook waits for another node that is answering the same one: 8 s of Twilio's 15."""
 
+CATCH_UP_S = 2.0
+"""How long a server that ends tries to record the ends of calls that wait."""
+
 PASS_DEADLINE_S = 8.0
 WHISPER_TIMES = 2
 WAIT_S = 10
@@ -96,7 +99,11 @@ class Guard:
     async def drain(self) -> None:
         """Wait for the messages that are on their way, and record what is still to be recorded."""
         await self._background.drain()
-        await self.catch_up()
+        try:
+            async with asyncio.timeout(CATCH_UP_S):
+                await self.catch_up()
+        except TimeoutError:  # a store that does not answer must not keep a server from ending
+            logger.error("fault", reason="store", count=len(self._ends), hint="ends of calls are not on record")
 
     # ── the caller's leg ─────────────────────────────────────────────────────────────────────────────────
 
