@@ -103,7 +103,9 @@ class Guard:
             async with asyncio.timeout(CATCH_UP_S):
                 await self.catch_up()
         except TimeoutError:  # a store that does not answer must not keep a server from ending
-            logger.error("fault", reason="store", count=len(self._ends), hint="ends of calls are not on record")
+            logger.error(
+                "fault", reason="store", count=len(self._ends), hint="ends of calls are not on record"
+            )
 
     # ── the caller's leg ─────────────────────────────────────────────────────────────────────────────────
 
