@@ -193,7 +193,7 @@ class World:
         if mounted is None:
             return None
         self.flows.recall(mounted, self.clock())
-        return mounted
+        return self.flows.kept(call) or mounted  # two that missed it at once get the same
 
     async def stored(self, name: str, version: str) -> Mounted | None:
         """A version from the store's files; None: they are gone, or this process cannot use them. Raises `StoreFault`."""

@@ -189,7 +189,8 @@ async def test_a_version_comes_back_from_the_store(keeping, flow: Flow, monkeypa
 async def test_two_webhooks_that_miss_it_at_once_get_the_same(keeping):
     """Whoever comes second changes nothing."""
     world, call = keeping
-    first, _ = await asyncio.gather(world.flow_of(call), world.flow_of(call))
+    first, second = await asyncio.gather(world.flow_of(call), world.flow_of(call))
+    assert first is second
     assert world.flows.all() == (first,)
     assert world.flows.kept(call) is first
 

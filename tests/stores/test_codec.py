@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from ivrguard.core.assurance import Kind
 from ivrguard.core.audit import GENESIS, Entry, Linked, canonical, link, verify
+from ivrguard.core.call import Call
+from ivrguard.core.caller import address_of
 from ivrguard.core.errors import StoreFault
 from ivrguard.core.lockout import Attempt, Ledger
 from ivrguard.ports import Account, Change, Credential, Key, Put
@@ -112,6 +114,21 @@ def test_a_value_has_a_largest_size():
     assert len(codec.encode(NUMBER, ("x" * room,))) == codec.VALUE_BYTES_MAX
     with pytest.raises(StoreFault, match=r"^number '\+18005550123' cannot be kept: more than 1048576 bytes$"):
         codec.encode(NUMBER, ("x" * (room + 1),))
+
+
+def test_a_call_that_was_kept_is_known_by_its_bytes_unless_it_is_large():
+    """Law 5: not decoded again; other bytes are; and the oldest are forgotten."""
+    call = Call("CA1", "AC1", "bank", "v1", address_of("+14155550123"), "+18005550100", True, 1)
+    key = Key("call", call.sid)
+    assert codec.decode(key, codec.encode(key, call)) is call
+    assert codec.decode(key, codec.encode(key, replace(call, turn=1))).turn == 1
+    large = replace(call, cookies="c" * codec.CALL_BYTES_KNOWN_MAX)
+    assert codec.decode(key, codec.encode(key, large)) is not large
+    for number in range(codec.CALLS_KNOWN_MAX + 1):
+        codec.encode(key, replace(call, turn=2 + number))
+    again = codec.decode(key, codec.encode(key, call))
+    assert again == call
+    assert len(codec._KNOWN._calls) == codec.CALLS_KNOWN_MAX
 
 
 REFUSED = {
