@@ -149,7 +149,7 @@ class Webhook:
         assert call.last is not None
         self._call, self._new = call, False
         answer = self._unseal(call.last.answer, "answer")
-        instead = await self._quieted(call, answer)
+        instead = await self._quieted(call, answer, kept=True)
         if instead is None:
             return Answer(answer, "repeated")
         step, other = await self._turn(instead, take=False)
@@ -225,9 +225,9 @@ class Webhook:
     # ── step ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _turn(
-        self, event: Event, *, take: bool, document_: bytes | None = None
+        self, event: Event, *, take: bool, document_: bytes | None = None, kept: bool = True
     ) -> tuple[Step, bytes | None]:
-        """One amendment: the step, and the answer if it is the webhook's last."""
+        """One amendment: the step, and the answer if it is the webhook's last; `kept`, for when the webhook comes again."""
         now = self._world.clock()  # one moment for choosing the keys and for deciding
         keys = self._keys(event, now)
         key, basis = books.call_key(self._call.sid), self._call
@@ -247,7 +247,7 @@ class Webhook:
             step = step_of(self._flow, base, before, self._held(base, event, now), now)
             answer = document_ if document_ is not None else self._rendered(step)
             step = replace(step, entries=(*over, *step.entries))
-            return self._change(step, before, answer, values, now)
+            return self._change(step, before, answer, values, now, kept=kept and _awaited(step) is None)
 
         result = await self._world.store.amend(keys, change)
         if result is None:
@@ -298,7 +298,14 @@ class Webhook:
         return keys
 
     def _change(
-        self, step: Step, before: calls.Books, answer: bytes | None, values: books.Values, now: int
+        self,
+        step: Step,
+        before: calls.Books,
+        answer: bytes | None,
+        values: books.Values,
+        now: int,
+        *,
+        kept: bool,
     ) -> Change[tuple[Step, bytes | None] | None]:
         call = step.call
         puts = list(books.puts_of(self._flow, call, before, step.books, now))
@@ -307,7 +314,7 @@ class Webhook:
             if minted is None:
                 raise Fault("every whisper code drawn for this transfer is taken; the caller may try again")
             puts.extend(minted)
-        if answer is not None and _awaited(step) is None:
+        if answer is not None and kept:
             call = admission.answered(call, self._hook.fingerprint, self._seal(answer, "answer"))
             step = replace(step, call=call)
         puts.append(Put(books.call_key(call.sid), call, now + books.CALL_KEPT_S * 1000, call.began_ms))
@@ -437,21 +444,26 @@ class Webhook:
             self._background.start(told)
         if isinstance(move, calls.Refuse) and move.dial is not None:  # somebody will speak with the caller
             await recordings.resumed(self._world, step.call)
-        instead = await self._quieted(step.call, answer) or await self._coded(step, answer)
+        kept = _awaited(step) is None
+        instead = await self._quieted(step.call, answer, kept=kept) or await self._coded(step, answer)
         if instead is None:
             return Answer(answer, type(move).__name__.lower())
         step, other = await self._turn(instead, take=False)
         assert other is not None
         return await self._send(step, other)
 
-    async def _quieted(self, call: Call, answer: bytes) -> Event | None:
-        """Recordings stand still before a secret is asked for. Where they do not, and must: the event of that."""
+    async def _quieted(self, call: Call, answer: bytes, *, kept: bool) -> Event | None:
+        """
+        Recordings stand still before a secret is asked for. Where they do not, and must: the event of that.
+
+        `kept`: whether `answer` is the answer already, or a code must be taken first.
+        """
         if self._flow.recording is Recording.IGNORE or self._quiet or not calls.asks_secret(call):
             return None
         self._quiet = True
 
         async def remember(found: tuple[str, ...]) -> None:
-            await self._turn(calls.Pausing(found), take=False, document_=answer)
+            await self._turn(calls.Pausing(found), take=False, document_=answer, kept=kept)
 
         quiet = await recordings.quieted(self._world, call, remember)
         if quiet or self._flow.recording is not Recording.MUST_PAUSE:

@@ -104,6 +104,24 @@ async def test_they_stand_still_from_the_question_to_the_ivr(centre, taped):
     assert (await centre.stored(line)).paused == ()
 
 
+async def test_pausing_tells_nobody_of_a_code_that_the_carrier_has_not_taken(centre, taped, monkeypatch):
+    """What is kept with the call before a recording is paused is no answer yet, where a code is still to be taken."""
+    tapes = taped()
+    line, send, found = await centre.verified(), centre.texts.send, []
+
+    async def looking(*args: object, **named: object) -> None:
+        call = await centre.stored(line)
+        found.append((call.paused, call.last.answer, tapes.now["RE1"]))
+        await send(*args, **named)
+
+    monkeypatch.setattr(centre.texts, "send", looking)
+    await line.press("3")
+
+    assert line.outcome == "ask"
+    assert found == [(("RE1",), "", "paused")]
+    assert (await centre.stored(line)).last.answer != ""
+
+
 async def test_what_begins_between_two_questions_is_paused_at_the_second(centre, taped):
     """By REST, say. Both go on afterwards."""
     tapes = taped()
