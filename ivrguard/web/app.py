@@ -9,13 +9,12 @@ anew (web/reload.py); during the drain it changes nothing.
 """
 
 import asyncio
-import contextlib
 import gc
 import secrets
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -233,6 +232,7 @@ class Server:
         self.recorder = Recorder(signer, follower, parts.recording, self.metrics, parts.clock)
         self._runners: list[web.AppRunner] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._dead: list[str] = []
         self._draining = False
         self.port = parts.port
         self.ops_port = parts.ops_port
@@ -312,6 +312,10 @@ class Server:
         notes = [self.reloader.note if self.reloader is not None else None, self.recorder.note]
         if self.bank is not None and (left_alone := self.bank.left_alone()):
             notes.append(f"the bank's system does not answer, and is left alone: {', '.join(left_alone)}")
+        if self._dead:
+            notes.append(
+                f"a fault of ours has ended {', '.join(self._dead)}: restart this process, and report it"
+            )
         return "; ".join(filter(None, notes)) or None
 
     async def start(self) -> None:
@@ -335,15 +339,26 @@ class Server:
         except Fault:
             await self.stop()
             raise
-        loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._sweep()))
-        self._tasks.append(loop.create_task(self.recorder.run()))
-        self._tasks.append(loop.create_task(self.sensor.run()))
+        self._keep("sweep", self._sweep())
+        self._keep("recorder", self.recorder.run())
+        self._keep("sensor", self.sensor.run())
         if self.reloader is not None:
-            self._tasks.append(loop.create_task(self.reloader.run()))
+            self._keep("reloader", self.reloader.run())
         if self.bank is not None:
-            self._tasks.append(loop.create_task(self.bank.keep()))
+            self._keep("bank", self.bank.keep())
         logger.info("serving", host=self._parts.host, port=self.port, ops_port=self.ops_port)
+
+    def _keep(self, name: str, work: Coroutine[None, None, None]) -> None:
+        """Have it done for as long as the server runs."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """What should go on for ever has ended: by `stop`, or by a fault of ours, which nobody awaits."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._dead.append(task.get_name())
+            logger.critical("task_died", task=task.get_name(), exc_info=error, hint="restart this process")
 
     async def _listen(
         self, app: web.Application, host: str, port: int, shared: socket.socket | None = None
@@ -395,8 +410,9 @@ class Server:
         self._draining = True
         for task in self._tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(
+            *self._tasks, return_exceptions=True
+        )  # `_ended` told of what was no cancellation
         for runner in self._runners:
             await runner.cleanup()
         await self.guard.drain()

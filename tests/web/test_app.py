@@ -29,6 +29,7 @@ from ivrguard.directory.local import LocalDirectory, LocalPins
 from ivrguard.directory.messages import SigningKey
 from ivrguard.factors.pin import PinJudge
 from ivrguard.flowfile import LoadedAll
+from ivrguard.guard.sense import Sensor
 from ivrguard.keyring import Keyring, new_material
 from ivrguard.phone import bank
 from ivrguard.phone.exchange import Line
@@ -320,6 +321,24 @@ async def test_a_server_that_never_started_can_be_stopped(parts):
     """Nothing was opened; everything is closed."""
     server = Server(parts)
     await server.stop()
+
+
+async def test_what_dies_in_the_background_is_told_and_holds_up_no_end(parts, monkeypatch, logged):
+    """A fault of ours there ends no call, but an operator must hear of it; and the server still closes all that it has."""
+
+    async def dying(_self) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Sensor, "run", dying)
+    server = Server(parts)
+    await server.start()
+    await asyncio.wait(server._tasks, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.sleep(0)  # for the callback of the one that ended
+
+    assert server.note() == "a fault of ours has ended sensor: restart this process, and report it"
+    assert [line["task"] for line in logged if line["event"] == "task_died"] == ["sensor"]
+    await server.stop()
+    assert logged[-1]["event"] == "stopped"
 
 
 async def test_why_it_is_not_ready(parts, monkeypatch):
