@@ -18,6 +18,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from ivrguard import log
@@ -101,7 +102,8 @@ class Workers:
 
     def _tell(self, what: signal.Signals) -> None:
         for process in self._running.values():
-            process.send_signal(what)
+            with suppress(ProcessLookupError):  # it has ended just now: the others hear of it all the same
+                process.send_signal(what)
 
     async def _keep(self, nr: int) -> None:
         """One worker, started again for as long as it is wanted."""

@@ -131,6 +131,25 @@ async def test_a_stop_while_a_worker_is_being_started_reaches_it(shared):
         await parent.run()
 
 
+async def test_a_signal_reaches_those_behind_one_that_has_just_ended(shared):
+    """Between a worker's end and the parent's notice of it, nobody takes a signal for it: the next one must have it still."""
+    told = []
+
+    class Ended:
+        def send_signal(self, what):
+            raise ProcessLookupError
+
+    class Alive:
+        def send_signal(self, what):
+            told.append(what)
+
+    parent = Workers(doing(ANSWERS), 2, shared)
+    parent._running |= {0: Ended(), 1: Alive()}
+    parent.stop()
+
+    assert told == [signal.SIGTERM]
+
+
 async def test_who_loses_the_parent_hears_of_it(shared, capfd):
     """The other end of the pipe closes with the parent, however that ends."""
     parent = Workers(doing(ORPHANED), 1, shared)
