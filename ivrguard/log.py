@@ -140,6 +140,8 @@ def _host(value: object) -> object:
 
 _CALL = _shape("CA[0-9a-f]{32}")
 _HASH = _shape("(?=.*[a-f])[0-9a-f]{16}")
+_ALERT = _shape("[A-Za-z0-9_-]{1,64}/[a-z_]{1,32}/[0-9]{13}(?:/raised|/over)?")
+"""An alert's name, of flow, attack and when it was raised; a notice's, with what it tells of it."""
 
 
 def is_checkpoint(text: str) -> bool:
@@ -170,12 +172,13 @@ FIELDS: Mapping[str, Form] = {
     "node": _HASH,
     "code": _shape("[1-6][0-9]{4}"),
     "checkpoint": _checkpoint,
+    "alert": _ALERT,
     "host": _host,
     **dict.fromkeys(
         (
             "reason", "detail", "hint", "flow", "factor", "kind", "lane", "level_wanted", "intent", "queue",
             "outcome", "move", "path", "method", "element", "attribute", "file", "key", "variable", "desk",
-            "signal", "task", "flows",
+            "signal", "task", "flows", "attack", "to", "why",
         ),
         _text,
     ),
@@ -183,6 +186,7 @@ FIELDS: Mapping[str, Form] = {
         (
             "status", "port", "ops_port", "duration_ms", "age_s", "deadline_s", "waiting", "attempt", "count",
             "limit", "size_bytes", "line", "column", "turn", "flying", "known", "right", "number", "worker", "deaths", "exit_status",
+            "need",
         ),
         _number,
     ),

@@ -1,5 +1,6 @@
 """The log: declared fields in their forms, one line an event; secrets planted anywhere never come out."""
 
+import ast
 import base64
 import io
 import json
@@ -188,6 +189,36 @@ def test_what_is_not_declared_is_dropped_by_name(written):
     log.get().info("x", pin="12345678", Digits="1", **{"4111111111111111": "x", "a b": 1}, reason="y")
 
     assert written.only() == {"reason": "y", "dropped": ["pin", MASK]}
+
+
+def logged_by_our_code():
+    """Every event that the code logs, and the names of what it says with it."""
+    for source in sorted(Path(log.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("logger."):
+                yield source.name, ast.unparse(node.args[0]), {each.arg for each in node.keywords}
+
+
+def test_what_our_code_says_is_declared():
+    """A field that is not would be dropped where an operator needs it; nobody would see it missing."""
+    found = list(logged_by_our_code())
+    assert len(found) > 50
+    undeclared = [(*place, names - {*log.FIELDS, "exc_info"}) for *place, names in found]
+    assert [each for each in undeclared if each[-1]] == []
+
+
+def test_an_alert_is_named(written):
+    """Flow, attack and the moment are told; anything else in its place is not."""
+    log.get().warning("attack_suspected", alert="bank/spray/1790000000000/raised", attack="spray", need=20)
+    log.get().warning("attack_suspected", alert="bank/24681357", attack="spray", need=20)
+
+    first, second = written.lines
+    assert (first["alert"], first["attack"], first["need"]) == (
+        "bank/spray/1790000000000/raised",
+        "spray",
+        20,
+    )
+    assert second["alert"] == MASK
 
 
 def test_names_of_the_log_itself_cannot_be_used_for_values(written):

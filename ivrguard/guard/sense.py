@@ -43,7 +43,7 @@ Values = Mapping[Key[object], object | None]
 logger = log.get()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Note:
     """
     One answer that was judged: by which account and number ("": withheld). Of a wrong PIN: its window, its cell, and the

@@ -28,9 +28,13 @@ GONE = 410
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Where webhooks go, and the secrets that sign them, by id: during a rotation there are two."""
+    """
+    Where webhooks go, and the secrets that sign them, by id: during a rotation there are two.
 
-    url: str
+    Some receivers take whoever knows their URL, so it is a secret as well.
+    """
+
+    url: str = field(repr=False)
     secrets: Mapping[str, bytes] = field(repr=False)
 
 
@@ -60,7 +64,8 @@ class Webhook:
     """Tells a receiver. `clock`: ms since the epoch."""
 
     def __init__(self, receiver: Receiver, *, clock: Callable[[], int]) -> None:
-        self.name = urlsplit(receiver.url).netloc
+        parts = urlsplit(receiver.url)  # of which user, password and path are told to nobody
+        self.name = f"{parts.hostname}:{parts.port}" if parts.port else f"{parts.hostname}"
         self._receiver = receiver
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None

@@ -123,6 +123,9 @@ async def test_a_receiver_that_is_not_there() -> None:
     assert "S3CRET" not in str(caught.value)
     assert "ssss" not in repr(Receiver(url, {"a1": SECRET}))
     assert Webhook(Receiver(url, {}), clock=lambda: 0).name == "127.0.0.1:9"
+    known = Receiver("https://team:canary@hooks.example/canary?key=canary", {"a1": b"canary"})
+    assert Webhook(known, clock=lambda: 0).name == "hooks.example"
+    assert "canary" not in repr(known)
 
 
 async def test_a_number_gets_a_line() -> None:
