@@ -95,6 +95,7 @@ class Guard:
         self._lines: dict[str, _Line] = {}
         self._background = Background()
         self._ends: dict[str, Delivery] = {}
+        self._catching_up = asyncio.Lock()
 
     async def drain(self) -> None:
         """Wait for the messages that are on their way, and record what is still to be recorded."""
@@ -342,19 +343,21 @@ class Guard:
             if len(self._ends) > ENDS_KEPT_MAX:
                 del self._ends[next(iter(self._ends))]
         else:
-            if self._ends:
+            # One does it: messages with codes need their places in the background.
+            if self._ends and not self._catching_up.locked():
                 self._background.start(self.catch_up())
 
     async def catch_up(self) -> None:
         """Record the ends of calls that the store could not take when they came. A failure is logged, and they wait on."""
-        while self._ends:
-            sid, delivery = next(iter(self._ends.items()))
-            try:
-                await self._end(delivery)
-            except Fault as fault:
-                told(fault)
-                return
-            self._ends.pop(sid, None)
+        async with self._catching_up:
+            while self._ends:
+                sid, delivery = next(iter(self._ends.items()))
+                try:
+                    await self._end(delivery)
+                except Fault as fault:
+                    told(fault)
+                    return
+                self._ends.pop(sid, None)
 
     async def _end(self, delivery: Delivery) -> None:
         """Keep and record that this call is over. Raises `Fault` when the store cannot take it."""

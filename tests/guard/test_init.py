@@ -740,6 +740,22 @@ async def test_the_end_of_a_call_waits_for_the_store(centre: Centre):
     assert all([(await centre.stored(line)).ended_ms for line in lines])
 
 
+async def test_one_brings_the_ends_that_wait_along_and_no_more(centre: Centre):
+    """After an outage statuses come by the hundred: messages with codes must find a place in the background beside them."""
+    lines, guard = [await centre.verified() for _ in range(6)], centre.node()
+    centre.store.fault = StoreFault("down")
+    await guard.status(lines[0].delivery(status="completed"))
+    centre.store.fault = None
+    async with guard._catching_up:  # somebody is at it
+        for line in lines[1:]:
+            await guard.status(line.delivery(status="completed"))
+        assert not guard._background._running
+    await guard.status(lines[1].delivery(status="completed"))
+    await guard._background.drain()
+
+    assert await centre.events("session_ended") == ["completed"] * 6
+
+
 async def test_so_many_ends_wait_and_no_more(centre: Centre, monkeypatch: pytest.MonkeyPatch):
     """A store that stays away takes no memory: the oldest are given up."""
     monkeypatch.setattr("ivrguard.guard.ENDS_KEPT_MAX", 2)
