@@ -358,7 +358,7 @@ class Server:
         """What should go on for ever has ended: by `stop`, or by a fault of ours, which nobody awaits."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._dead.append(task.get_name())
-            logger.critical("task_died", task=task.get_name(), exc_info=error, hint="restart this process")
+            logger.error("task_died", task=task.get_name(), exc_info=error, hint="restart this process")
 
     async def _listen(
         self, app: web.Application, host: str, port: int, shared: socket.socket | None = None
