@@ -10,6 +10,8 @@ The real `ivrguard`, started many times by a process that has imported it once, 
 4. One number is another one: a node waits 1.6 s for another one that has the same webhook under way, and not 8, so that
    hundreds of them can be killed in minutes, and a busy machine keeps to Twilio's 15 s.
 5. What the judge is given is written down before it looks, in the same way: that is what guesses are counted by.
+6. A process is stopped (SIGSTOP) between two of its commits to SQLite. One that is stopped within a commit keeps the file
+   locked, and then every other process of the machine apologizes to its callers until it goes on: that is no node's fault.
 
 Read from standard input, a line of JSON each: `{"start": [arguments], "env": {...}, "log": path}` answers the child's pid,
 `{"wait": pid}` its exit code (a signal's is negative). It ends when its input does.
@@ -20,9 +22,10 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import replace
 from hashlib import sha256
@@ -52,6 +55,8 @@ STORES = (SqliteStore, PostgresStore)
 _counted: dict[str, int] = {}
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
 """Whether it is a webhook or a redemption that comes to a step, and not the server's own housekeeping."""
+_committing = threading.RLock()
+"""Held while this process commits to SQLite: the housekeeping does too, every second."""
 
 
 def reached(step: str) -> None:
@@ -73,7 +78,8 @@ def reached(step: str) -> None:
             name = plan["id"]
             _counted[name] = _counted.get(name, 0) + 1
             if _counted[name] == plan["nth"]:
-                os.kill(os.getpid(), plan["signal"])
+                with _committing if plan["signal"] == signal.SIGSTOP else nullcontext():
+                    os.kill(os.getpid(), plan["signal"])
 
 
 def _note(path: str, line: str) -> None:
@@ -125,8 +131,19 @@ def _amendments(store: type) -> None:
     store.amend = amend
 
 
+def _commits() -> None:
+    real = SqliteStore._commit
+
+    def commit(self, batch):
+        with _committing:
+            real(self, batch)
+
+    SqliteStore._commit = commit
+
+
 def watch() -> None:
     """Wrap what a webhook goes through, in its order."""
+    _commits()
     _enters(voice.Voice, "_answered")
     _enters(agents.Agents, "redeem")
     _between(voice.Voice, "_signed", "before the signature", "after the signature")

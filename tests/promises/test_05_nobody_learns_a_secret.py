@@ -455,8 +455,8 @@ def with_digits_on_record(patch):
     """The record says what was keyed."""
     changed = Webhook._change
 
-    def talkative(self, *args):
-        change = changed(self, *args)
+    def talkative(self, *args, **more):
+        change = changed(self, *args, **more)
         entry = Entry(0, "keys", detail=(("keys", self._digits),))
         return Change(change.result, change.puts, (*change.entries, entry))
 

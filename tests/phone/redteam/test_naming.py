@@ -63,9 +63,9 @@ def with_digits_on_record(patch):
     """What was keyed is written down."""
     change = webhook.Webhook._change
 
-    def noted(self, step, *more):
+    def noted(self, step, *more, **told):
         entry = Entry(self._call.began_ms, "note", self._call.sid, "", self._digits)
-        return change(self, replace(step, entries=(*step.entries, entry)), *more)
+        return change(self, replace(step, entries=(*step.entries, entry)), *more, **told)
 
     patch.setattr(webhook.Webhook, "_change", noted)
 
