@@ -11,6 +11,8 @@ Where is …?
 | what happens next in a call | core/step.py, `step` |
 | why a webhook repeated changes nothing | core/admission.py, `admit` |
 | when a token works, and once | core/handoff.py, `redeem` |
+| who holds a caller, and what an agent may do | core/agents.py, `holds` |
+| what the agent sees of the call he holds | core/standing.py, `standing_of` |
 | what a flow may say, and its faults | core/flow.py, core/check.py, `check` |
 | the most guesses that a rule allows | core/budget.py, `most` |
 | what standards ask of a flow | core/profiles.py |

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from ivrguard import log
 from ivrguard.core.errors import Fault
 from ivrguard.guard import Guard
+from ivrguard.web.identity import Identity
 from ivrguard.web.ops import Metrics
 
 HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
@@ -38,8 +39,9 @@ def _json(status: int, body: object) -> web.Response:
 class Agents:
     """Handlers of the desks' API."""
 
-    def __init__(self, guard: Guard, metrics: Metrics) -> None:
+    def __init__(self, guard: Guard, identity: Identity, metrics: Metrics) -> None:
         self._guard = guard
+        self._identity = identity
         self._metrics = metrics
 
     def routes(self) -> list[web.RouteDef]:
@@ -55,10 +57,8 @@ class Agents:
             return _json(503, {"error": "temporarily_unavailable"})
 
     async def _redeem(self, request: web.Request) -> web.Response:
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        key = key.strip() if scheme.lower() == "bearer" and key.isascii() else ""
-        desk = await self._guard.desk(key) if key else None
-        if desk is None:
+        agent = await self._identity.of(request)
+        if agent is None:
             self._metrics.redemptions.labels("unknown_desk").inc()
             return _json(401, {"error": "invalid_client"})
         try:
@@ -67,7 +67,7 @@ class Agents:
             return _json(
                 400, {"error": "invalid_request", "mend": 'send {"token": "…", "call_sid": "CA…"} as JSON'}
             )
-        receipt = await self._guard.redeem(desk, wanted.token, wanted.call_sid)
+        receipt = await self._guard.redeem(agent.as_desk(), wanted.token, wanted.call_sid)
         if receipt is None:
             self._metrics.redemptions.labels("refused").inc()
             return _json(403, {"error": "invalid_token"})

@@ -59,6 +59,7 @@ from ivrguard.telephony.links import Links
 from ivrguard.telephony.signature import SharedKey, Verifier
 from ivrguard.web.agents import Agents
 from ivrguard.web.bank import BankWatch
+from ivrguard.web.identity import Identity
 from ivrguard.web.ops import Metrics, ops_app
 from ivrguard.web.recorder import Recorder, Recording
 from ivrguard.web.reload import Reloader
@@ -269,7 +270,7 @@ class Server:
         app.add_routes(
             [
                 web.get("/.ivrguard/jwks.json", public_keys),
-                *Agents(self.guard, self.metrics).routes(),
+                *Agents(self.guard, Identity(self.guard), self.metrics).routes(),
                 *voice.routes(),
             ]
         )

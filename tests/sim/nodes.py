@@ -38,6 +38,7 @@ from ivrguard.ports import Change, Credential, Key, Reply, Request, Store
 from ivrguard.telephony.links import Links
 from ivrguard.telephony.signature import Verifier
 from ivrguard.web.agents import Agents
+from ivrguard.web.identity import Identity
 from ivrguard.web.ops import Metrics
 from ivrguard.web.reload import Ending, Reloader
 from ivrguard.web.voice import Voice
@@ -370,7 +371,7 @@ class Node:
         )
         verifier = Verifier(town.ISSUER, {town.ACCOUNT_SID: (town.AUTH_TOKEN,)})
         voice = Voice(self.guard, verifier, None, metrics, frozenset({town.ACCOUNT_SID}), centre.chance)
-        routes = [*Agents(self.guard, metrics).routes(), *voice.routes()]
+        routes = [*Agents(self.guard, Identity(self.guard), metrics).routes(), *voice.routes()]
         self._routes = [(_pattern(route.path), route.handler) for route in routes]
         self.disk = version
         self.reloader = Reloader(lambda: town.loaded(self.disk), centre.mount, self.guard.world, metrics)
