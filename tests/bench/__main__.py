@@ -98,7 +98,9 @@ def main() -> None:
     rows = []
     for name in chosen:
         if name in SECTIONS:
-            rows += list(SECTIONS[name](given.rounds))
+            for row in SECTIONS[name](given.rounds):
+                say(row.line())
+                rows.append(row)
             os.sched_setaffinity(0, every)
     measured = table(rows)
     found = existence.report(given.calls) if "existence" in chosen else ""

@@ -3,7 +3,8 @@ Nobody learns who exists (promise 6), measured: answers to callers of known, unk
 
 Each caller keys an account and a wrong PIN. The documents must be the same to the byte, links and turns aside; a
 classifier on the times of the answers alone should do no better than chance: AUC 0.5 (Mann and Whitney: how often a
-time of one side is the longer one, ties counted half). Sides take turns, call by call, over one connection.
+time of one side is the longer one, ties counted half). Sides take turns, call by call, over one connection, and each call
+comes from a number of its own: one number's wrong answers would lock the number, and everybody would be judged for show.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import servers
-from bench.load import Over, call_sid, run, target_in
+from bench.load import Over, call_sid, caller, run, target_in
 from bench.rows import say
 
 from ivrguard.core.lockout import Attempt, Ledger
@@ -80,9 +81,10 @@ def measured(
     post = servers.poster(port)
     turn = [(side, number) for number in range(begin, begin + calls) for side in SIDES]
     place, answers, sid, asked_at = -1, 2, "", 0.0
+    number: dict[str, str] = {}
 
     def next_(_number: int, answer: bytes) -> bytes:
-        nonlocal place, answers, sid, asked_at
+        nonlocal place, answers, sid, asked_at, number
         if answer and place >= 0:
             side = turn[place][0]
             said[side].add(b"%d " % answers + LINK.sub(b"link", answer))
@@ -91,15 +93,15 @@ def measured(
             else:
                 answers += 1
                 keyed = account_id(*turn[place]) if answers == 1 else WRONG
-                request = post.request(
-                    target_in(answer, servers.PUBLIC), sid, {"Digits": keyed, "msg": "Gather End"}
-                )
+                fields = {"Digits": keyed, "msg": "Gather End"} | number
+                request = post.request(target_in(answer, servers.PUBLIC), sid, fields)
                 asked_at = time.perf_counter()
                 return request
-        place, answers, sid = place + 1, 0, call_sid(next(fresh))
+        place, answers, one = place + 1, 0, next(fresh)
+        sid, number = call_sid(one), caller(one)
         if place == len(turn):
             raise Over
-        return post.request("/", sid)
+        return post.request("/", sid, number)
 
     run(port, next_, 36_000, 1)
     return times, said

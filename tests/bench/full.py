@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench import servers
 from bench.existence import WRONG, account_id, fill
-from bench.load import NUMBER, Over, call_sid, run, target_in
+from bench.load import NUMBER, Over, call_sid, caller, run, target_in
 from bench.rows import Row, say
 
 from ivrguard.core.call import Call, Last, Question
@@ -37,8 +37,8 @@ BATCH = 10_000
 def crowd(path: Path) -> None:
     """Put `CALLS` calls and `LEDGERS` ledgers into the file."""
     now_ms = time.time_ns() // 1_000_000
-    caller = address_of("+14155550123")
-    one = Call(call_sid(0), "AC" + "5e" * 16, "bench", "0" * 16, caller, NUMBER, False, now_ms)
+    address = address_of("+14155550123")
+    one = Call(call_sid(0), "AC" + "5e" * 16, "bench", "0" * 16, address, NUMBER, False, now_ms)
     call = codec.encode(
         Key("call", "x"),
         Call(
@@ -113,20 +113,25 @@ def rows(rounds: int) -> Iterator[Row]:
 
 
 def guessed(port: int, account: str, connections: int, fresh: Iterator[int]) -> set[str]:
-    """Have `AT_ONCE` calls key a wrong PIN each into the account, so many at a time; the calls."""
+    """
+    Have `AT_ONCE` calls key a wrong PIN each into the account, so many at a time; the calls.
+
+    They come from one number, and each account's from another one: what locks is the account, never the number.
+    """
     post, waiting = servers.poster(port), [call_sid(next(fresh)) for _ in range(AT_ONCE)]
+    number = caller(next(fresh))
     sids, state = set(waiting), {}
 
-    def next_(number: int, answer: bytes) -> bytes:
-        sid, answers = state.get(number, ("", 2))
+    def next_(connection: int, answer: bytes) -> bytes:
+        sid, answers = state.get(connection, ("", 2))
         if answers >= 2:
             if not waiting:
                 raise Over
-            state[number] = (waiting.pop(), 0)
-            return post.request("/", state[number][0])
-        state[number] = (sid, answers + 1)
-        keyed = account if answers == 0 else WRONG
-        return post.request(target_in(answer, servers.PUBLIC), sid, {"Digits": keyed, "msg": "Gather End"})
+            state[connection] = (waiting.pop(), 0)
+            return post.request("/", state[connection][0], number)
+        state[connection] = (sid, answers + 1)
+        keyed = {"Digits": account if answers == 0 else WRONG, "msg": "Gather End"}
+        return post.request(target_in(answer, servers.PUBLIC), sid, keyed | number)
 
     run(port, next_, 36_000, connections)
     return sids

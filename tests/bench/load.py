@@ -53,6 +53,12 @@ def call_sid(number: int) -> str:
     return f"CA{number:032x}"
 
 
+def caller(number: int) -> dict[str, str]:
+    """One of ten million callers: fields of a call that comes from a number of his own."""
+    address = f"+1415{number % 10**7:07}"
+    return {"From": address, "Caller": address}
+
+
 class Poster:
     """Signed posts to one origin. `sent_to`: what stands in the request line; `public`: what is signed."""
 
