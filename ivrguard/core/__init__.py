@@ -13,6 +13,7 @@ Where is …?
 | when a token works, and once | core/handoff.py, `redeem` |
 | who holds a caller, and what an agent may do | core/agents.py, `holds` |
 | what the agent sees of the call he holds | core/standing.py, `standing_of` |
+| what an agent's desk may ask | web/agents/; web/agents/api.py, `Route` |
 | what a flow may say, and its faults | core/flow.py, core/check.py, `check` |
 | the most guesses that a rule allows | core/budget.py, `most` |
 | what standards ask of a flow | core/profiles.py |

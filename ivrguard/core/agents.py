@@ -12,6 +12,7 @@ The laws of this file:
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ivrguard.core.assurance import CLOCK_SKEW_MS
 from ivrguard.core.handoff import Desk, Leg
 
 REAUTHENTICATED_S = 300
@@ -56,8 +57,8 @@ def holds(agent: Agent, leg: Leg | None) -> bool:
 
 
 def fresh(agent: Agent, now_ms: int) -> bool:
-    """Whether he showed who he is lately enough for what is grave."""
-    return 0 <= now_ms - agent.shown_ms <= REAUTHENTICATED_S * 1000
+    """Whether he showed who he is lately enough for what is grave; at a node whose clock is a little ahead, that may be in a moment."""
+    return -CLOCK_SKEW_MS <= now_ms - agent.shown_ms <= REAUTHENTICATED_S * 1000
 
 
 def apart(agent: Agent, other: str, others_manager: str) -> bool:

@@ -12,10 +12,11 @@ The laws of this file:
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 
 from ivrguard.core import call as calls
 from ivrguard.core import lockout
-from ivrguard.core.assurance import Freshness, Kind, proved, reached
+from ivrguard.core.assurance import Freshness, Kind, least, proved, reached
 from ivrguard.core.call import Books, Call
 from ivrguard.core.demands import missing
 from ivrguard.core.flow import Flow
@@ -88,10 +89,18 @@ class Standing:
 
 
 def wanted(flow: Flow, leg: Leg) -> Demand:
-    """What this hand-over's purpose needs of the caller: the strictest rule with its intent, or the flow's default."""
+    """
+    What this hand-over's purpose needs of the caller: the strictest rule with its intent, or the flow's default.
+
+    More factors are stricter; of as many, those that are worth something less long; of two alike, the one written first.
+    """
     named = [rule.demand for rule in flow.rules if leg.intent and rule.demand.intent == leg.intent]
-    strict = [demand for demand in named if demand.require is not None]
-    return strict[0] if strict else flow.default
+    strictness = [
+        (least(flow.levels[demand.require]), -(demand.within_s or inf), -nth)
+        for nth, demand in enumerate(named)
+        if demand.require is not None
+    ]
+    return named[-max(strictness)[2]] if strictness else flow.default
 
 
 def standing_of(flow: Flow, call: Call, books: Books, legs: Sequence[Leg], now_ms: int) -> Standing:
@@ -155,11 +164,12 @@ def _attempts(flow: Flow, call: Call, books: Books, now_ms: int) -> tuple[int | 
         return None, None, False
     for factor in flow.factors:
         ledger = books.ledgers.get(calls.own_ledger_id(flow, call, factor), lockout.Ledger())
-        match lockout.standing(flow.locks.account, ledger, now_ms):
+        stands = lockout.standing(flow.locks.account, ledger, now_ms)
+        match stands:
             case lockout.Locked(end):
                 left, until_ms = 0, max(until_ms or 0, end)
             case lockout.Disabled():
                 left, disabled = 0, True
-            case lockout.Open(each):
-                left = min(left, each)
+            case _:
+                left = min(left, stands.left)
     return left, until_ms, disabled

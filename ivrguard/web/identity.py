@@ -1,13 +1,19 @@
 """
 Who asks: the agent, or the desk's program, behind a request to the agents' pages and API.
 
-The law of this file: one who cannot be told for sure is nobody (`None`), whatever he brought and whatever is wrong with it.
+The laws of this file:
+
+1. One who cannot be told for sure is nobody (`None`), whatever he brought and whatever is wrong with it.
+2. Asking again for a request that is under way (a stream asks each second) prolongs nothing.
 """
 
 from aiohttp import web
 
 from ivrguard.core.agents import Agent
 from ivrguard.guard import Guard
+
+SESSION_COOKIE = "__Host-ivrguard"
+"""The cookie of somebody who logged in. `__Host-`: over TLS, from this host, for all of its paths (RFC 6265bis, 4.1.3.2)."""
 
 
 def bearer(request: web.Request) -> str:

@@ -53,6 +53,12 @@ class Metrics:
         self.redemptions = Counter(
             "ivrguard_redemptions", "Tokens presented by agents' desks", ["outcome"], registry=self.registry
         )
+        self.agent_requests = Counter(
+            "ivrguard_agent_requests",
+            "Requests to the agents' API, by what was asked and the status",
+            ["request", "status"],
+            registry=self.registry,
+        )
         self.seconds = Histogram(
             "ivrguard_webhook_seconds",
             "Time to answer a webhook, by the kind of its path",

@@ -44,7 +44,8 @@ from ivrguard.notify.sms import SmsMessenger
 from ivrguard.ports import Change
 from ivrguard.stores.postgres import PostgresStore
 from ivrguard.stores.sqlite import SqliteStore
-from ivrguard.web import agents, voice
+from ivrguard.web import voice
+from ivrguard.web.agents.redemptions import Redemptions
 from ivrguard.web.upstream import Upstream
 
 POLL_S = 0.05
@@ -145,7 +146,7 @@ def watch() -> None:
     """Wrap what a webhook goes through, in its order."""
     _commits()
     _enters(voice.Voice, "_answered")
-    _enters(agents.Agents, "redeem")
+    _enters(Redemptions, "redeem")
     _between(voice.Voice, "_signed", "before the signature", "after the signature")
     for store in STORES:
         _amendments(store)

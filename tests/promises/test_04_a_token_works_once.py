@@ -23,7 +23,7 @@ from ivrguard.guard import Guard
 from ivrguard.guard import desk as desks
 from ivrguard.phone.heard import Asked, Bridged, Dialled, Queued
 from ivrguard.stores.memory import MemoryStore
-from ivrguard.web import agents
+from ivrguard.web.agents import api
 
 APP = {"one_factor": AnyOf(("app",)), "two_factor": AllOf(("app", "code"))}
 AGENTS = (Rule(Demand("one_factor", intent="agent"), transfer=Target("*", "*")),)
@@ -313,13 +313,13 @@ def skips(reason):
 
 def with_answers_that_differ(patch):
     """The API tells a desk which of its tries this was."""
-    answer, told = agents._json, []
+    written, told = api.written, []
 
-    def telling(status, body):
-        told.append(status)
-        return answer(status, body | ({"try": len(told)} if status == 403 else {}))
+    def telling(answer):
+        told.append(answer.status)
+        return written(replace(answer, headers={"X-Try": str(len(told))}) if answer.status == 403 else answer)
 
-    patch.setattr(agents, "_json", telling)
+    patch.setattr(api, "written", telling)
 
 
 def without_record(patch):

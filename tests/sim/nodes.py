@@ -1,7 +1,7 @@
 """
 The guard, twice or more, on one store: everything real but the far ends of its ports, which fail as far ends do.
 
-Real: web/voice.py and web/agents.py with the signature, the shape and the deadline; guard/; core/; the store's code
+Real: web/voice.py and web/agents/ with the signature, the shape and the deadline; guard/; core/; the store's code
 (stores/memory.py, stores/codec.py); the directory; the factors, argon2 with the least work it takes; the keys; reading
 and rewriting of documents; the reloader. Made up: time, chance, the IVR, the carrier, and sockets, which there are none of.
 

@@ -8,7 +8,8 @@ from ivrguard.core import call as calls
 from ivrguard.core import handoff
 from ivrguard.core.handoff import Spoiled
 from ivrguard.phone.redteam.attack import Verdict
-from ivrguard.web import agents
+from ivrguard.web.agents.api import Answer
+from ivrguard.web.agents.redemptions import Redemptions
 
 
 def blind_to(*reasons):
@@ -48,9 +49,9 @@ def with_any_token(patch):
     """Who has a desk gets a receipt."""
 
     async def generous(*_):
-        return agents._json(201, {})
+        return Answer(201)
 
-    patch.setattr(agents.Agents, "_redeem", generous)
+    patch.setattr(Redemptions, "redeem", generous)
 
 
 SPOILED = (

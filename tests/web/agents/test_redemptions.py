@@ -1,4 +1,4 @@
-"""The desks' API over a socket: what is asked, what is answered, and what is only on record."""
+"""Tokens over a socket: what is asked, what is answered, and what is only on record."""
 
 from dataclasses import replace
 
@@ -52,7 +52,8 @@ async def transferred(centre):
 
 
 async def asked(centre, body: bytes, key: str | None, scheme: str = "Bearer"):
-    headers = {"Authorization": f"{scheme} {key}"} if key is not None else {}
+    headers = {"Content-Type": "application/json"}
+    headers |= {"Authorization": f"{scheme} {key}"} if key is not None else {}
     async with centre.session.post(centre.guard_url + PATH, data=body, headers=headers) as answer:
         assert answer.headers["Content-Type"] == "application/json"
         assert answer.headers["Cache-Control"] == "no-store"

@@ -1,0 +1,121 @@
+"""The whole API over real sockets, held against its own document by Schemathesis: whatever it is sent, it answers as it says."""
+
+import asyncio
+from collections import Counter
+
+import orjson
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given
+from hypothesis import settings as searching
+from schemathesis import GenerationMode
+from schemathesis.core.failures import FailureGroup
+
+from ivrguard.web import agents
+from ivrguard.web.agents import openapi
+from ivrguard.web.agents.api import ROOT, Answer
+from ivrguard.web.agents.redemptions import Redemptions
+
+STREAMS = {"text/event-stream"}
+"""What never ends is not fuzzed: test_events.py reads it."""
+
+
+async def read(guarded, path="openapi.json", **headers):
+    async with guarded.session.get(f"{guarded.guard_url}{ROOT}{path}", headers=headers) as answer:
+        return answer.status, answer.headers, await answer.read()
+
+
+async def test_the_document_is_anybodys(guarded):
+    """A developer need not be an agent to read it; it may be kept for a while."""
+    status, headers, body = await read(guarded)
+    assert (status, headers["Content-Type"], headers["Cache-Control"]) == (
+        200,
+        "application/json",
+        "max-age=300",
+    )
+    document = orjson.loads(body)
+    schemathesis.openapi.from_dict(document).validate()
+    assert document["servers"] == [{"url": guarded.server.world.issuer}]
+    assert ROOT + "redemptions" in document["paths"]
+
+
+async def test_every_path_of_it_is_served_and_wants_to_know_who_asks(guarded):
+    """401 for each; and nothing is served that is not in it, but for itself."""
+    document = orjson.loads((await read(guarded))[2])
+    named = {(method.upper(), path) for path, each in document["paths"].items() for method in each}
+    for method, path in named:
+        url = guarded.guard_url + path.replace("{call_sid}", "CA" + "0" * 32)
+        async with guarded.session.request(method, url) as answer:
+            assert (answer.status, path) == (401, path)
+    routes = guarded.server.app().router.routes()
+    served = {(route.method, route.resource.canonical) for route in routes if route.resource}
+    served = {(method, path) for method, path in served if path.startswith(ROOT) and method != "*"}
+    assert served - named == {("GET", ROOT + "openapi.json")}
+
+
+def operations(document):
+    """Each operation that ends, by path and method."""
+    for path, each in document["paths"].items():
+        for method, operation in each.items():
+            media = {name for answer in operation["responses"].values() for name in answer.get("content", ())}
+            if not media & STREAMS:
+                yield path, method.upper()
+
+
+EXAMPLES = 6
+
+
+async def fuzzed(guarded, key, mode):
+    """The statuses of what Schemathesis makes up, each answer held against the document."""
+    document, statuses = orjson.loads((await read(guarded))[2]), Counter()
+    schema, headers = schemathesis.openapi.from_dict(document), {"Authorization": f"Bearer {key}"}
+
+    def all_of_it():
+        for path, method in operations(document):
+            if mode is GenerationMode.NEGATIVE and method == "GET" and "{" not in path:
+                continue  # nothing is sent there that could be wrong
+
+            @searching(
+                max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), database=None, deadline=None
+            )
+            @given(case=schema[path][method].as_strategy(generation_mode=mode))
+            def fuzz(case):
+                answer = case.call(base_url=guarded.guard_url, headers=headers)
+                statuses[answer.status_code] += 1
+                case.validate_response(answer, headers=headers)
+
+            fuzz()
+
+    await asyncio.to_thread(all_of_it)
+    return statuses
+
+
+@pytest.mark.parametrize(
+    "mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value
+)
+async def test_whatever_is_sent_it_answers_as_the_document_says(guarded, mode):
+    """No 5xx, no 2xx for what is of no form, each answer of its type; a token that was made up is none."""
+    statuses = await fuzzed(guarded, await guarded.desk("ann", "*"), mode)
+    assert statuses
+    assert max(statuses) < 500
+    assert mode is GenerationMode.POSITIVE or min(statuses) >= 400
+
+
+@pytest.mark.parametrize("answer", [Answer(201), Answer(418), Answer(500)], ids=lambda one: str(one.status))
+async def test_an_answer_that_the_document_does_not_have_is_found(start, open_flow, monkeypatch, answer):
+    """The planted fault: an answer of another form, of another status, an error of ours."""
+
+    async def careless(self, asked):
+        return answer
+
+    monkeypatch.setattr(Redemptions, "redeem", careless)
+    async with start(open_flow) as guarded:
+        with pytest.raises(FailureGroup):
+            await fuzzed(guarded, await guarded.desk("ann", "*"), GenerationMode.POSITIVE)
+
+
+async def test_the_document_is_made_once(guarded, monkeypatch):
+    """Not for each who reads it."""
+    monkeypatch.setattr(openapi, "document", None)
+    monkeypatch.setattr(agents, "openapi", None)
+    assert (await read(guarded))[0] == 200
