@@ -159,11 +159,16 @@ def alarms_of(configured: Settings, messenger: Messenger | None) -> tuple[Alarm,
     ways: list[Alarm] = []
     if configured.alerts_url:
         ways.append(Webhook(Receiver(configured.alerts_url, configured.alerts_secrets), clock=wall_clock_ms))
-    if messenger is not None:  # without a sender there are no numbers either: the settings are refused
-        ways.extend(
-            Text(place, number, messenger) for place, number in enumerate(configured.alerts_numbers, 1)
-        )
-    return tuple(ways)
+    return (*ways, *texts_of(configured.alerts_numbers, messenger))
+
+
+def texts_of(
+    numbers: tuple[str, ...], messenger: Messenger | None, label: str = "number"
+) -> tuple[Alarm, ...]:
+    """These numbers, by text message; without a sender there are none: the settings are refused."""
+    if messenger is None:
+        return ()
+    return tuple(Text(place, number, messenger, label=label) for place, number in enumerate(numbers, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +211,8 @@ def server_of(
                 numbers=twilio.lookup,
                 recordings=twilio.recordings,
                 alarms=alarms_of(configured, twilio.messenger),
+                next_alarms=texts_of(configured.threats_next_numbers, twilio.messenger, "next number"),
+                threats_after_s=tuple(60 * one for one in configured.threats_minutes),
                 reload=lambda: looked_through(configured.flows),
                 watched=configured.flows if configured.watch_flows else None,
                 hash_threads=configured.hash_threads,

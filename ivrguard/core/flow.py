@@ -148,7 +148,8 @@ class Flow:
     `numbers`: dialled numbers, `sip:`/`client:` addresses or "*". `language`, `voice`, `prompts` and `audio` are its
     own catalogue, `languages` the others. `tries`: answers not accepted in one question before the call is refused.
     `token_valid_s`: how long an agent has to redeem a token. `ceiling`: the most chance of a break in a year that
-    `check` lets pass. `sensitive`: what must not fall to the default or be open to anyone.
+    `check` lets pass. `sensitive`: what must not fall to the default or be open to anyone. `phrases`: what is a threat when
+    a caller says it, as core/incidents.py's `words_of` has it.
     """
 
     name: str
@@ -174,6 +175,7 @@ class Flow:
     pin_change: PinChange | None = None
     recording: Recording = Recording.IGNORE
     sense: Sense = Sense()
+    phrases: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def kinds(self) -> Mapping[str, Kind]:

@@ -145,6 +145,24 @@ MEANINGS: Mapping[str, Meaning] = {
     "sensitive_read": _entity("Accounts were exported", _WARN, 2, "accounts"),
     "session_ended": _authentication("A call ended", _INFO, 2, _OK),
     "store_restored": _entity("The store was put back to an earlier state", _CRITICAL, 3, "store"),
+    "threat_acknowledged": Meaning(
+        "Somebody of the risk team has a threat in hand", _INFO, BASE_EVENT, "Threat", _NONE
+    ),
+    "threat_assessed": Meaning("The risk team rated a threat", _INFO, BASE_EVENT, "Threat", _NONE),
+    "threat_closed": Meaning("The risk team closed a threat", _WARN, BASE_EVENT, "Threat", _NONE),
+    "threat_decided": Meaning("The risk team decided about a threat", _WARN, BASE_EVENT, "Threat", _NONE),
+    "threat_detailed": Meaning("A reporter filled in what he noticed", _INFO, BASE_EVENT, "Threat", _NONE),
+    "threat_escalated": Meaning(
+        "Nobody acknowledged a threat, and more people were told", _CRITICAL, BASE_EVENT, "Threat", _NONE
+    ),
+    "threat_heard": Meaning(
+        "A caller said what the flow listens for", _CRITICAL, BASE_EVENT, "Threat", _NONE
+    ),
+    "threat_read": Meaning("Somebody read what there is of a threat", _INFO, BASE_EVENT, "Threat", _NONE),
+    "threat_refused": Meaning(
+        "Somebody may not act on a threat, and tried to", _WARN, BASE_EVENT, "Threat", _FAIL
+    ),
+    "threat_reported": Meaning("Somebody reported a threat", _CRITICAL, BASE_EVENT, "Threat", _NONE),
     "user_archived": _account("An account was disabled", _WARN, 5),
     "user_created": _account("An account was added", _WARN, 1),
     "user_deleted": _account("An account was erased", _WARN, 6),

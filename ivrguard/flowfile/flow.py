@@ -38,6 +38,7 @@ from ivrguard.core.rules import DAYS, TARGET_KINDS, Demand, Hours, How, Rule, Ta
 from ivrguard.flowfile import forms
 from ivrguard.flowfile.prompts import catalogue
 from ivrguard.flowfile.sense import read_sense
+from ivrguard.flowfile.threats import read_phrases
 from ivrguard.flowfile.tree import Fields, Node, Reader, Text, quoted
 
 Prompts = Callable[[str], bytes]
@@ -85,6 +86,7 @@ def read_flow(reader: Reader, root: Node, prompts: Prompts) -> tuple[Flow, tuple
         pin_change=_pin_change(reader, of.get("pin_change")),
         recording=reader.choice(of.get("recording"), forms.RECORDINGS, Recording.IGNORE),
         sense=read_sense(reader, of.get("sense")),
+        phrases=read_phrases(reader, of.get("threats")),
     )
     return flow, (said, *(data for _, data in others))
 

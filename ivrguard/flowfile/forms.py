@@ -2,7 +2,7 @@
 What may stand in flow files: the keys, and the form of what stands under each.
 
 The law of this file: it is the one place where the format's keys, words, patterns and limits are written down (those of
-`sense` stand in sense.py). The reader (tree.py, flow.py, prompts.py) reads by these tables, and schema.py writes the JSON
+`sense` and `threats` stand in sense.py and threats.py). The reader (tree.py, flow.py, prompts.py) reads by these tables, and schema.py writes the JSON
 Schema from them, so an editor and `ivrguard check` cannot know two formats.
 
 Patterns are those that Python and ECMA-262 (which JSON Schema's are) read alike, and match the whole text.
@@ -184,7 +184,7 @@ RECORDINGS: Mapping[str, Recording] = {recording.value: recording for recording 
 FLOW_KEYS = (
     "flow", "numbers", "upstream", "language", "voice", "languages", "timezone", "tries", "token_valid",
     "identify", "factors", "levels", "rules", "default", "sensitive", "pin_change", "recording", "lockout",
-    "ceiling", "sense",
+    "ceiling", "sense", "threats",
 )  # fmt: skip
 FLOW_NEEDED = {
     "flow": "flow: bank",

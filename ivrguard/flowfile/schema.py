@@ -30,7 +30,7 @@ from ivrguard.core.flow import (
 from ivrguard.core.lockout import Rule as Lockout
 from ivrguard.core.lookup import Unknown
 from ivrguard.core.rules import TARGET_KINDS, How
-from ivrguard.flowfile import forms, sense, shapes
+from ivrguard.flowfile import forms, sense, shapes, threats
 from ivrguard.flowfile.forms import Duration, spoken
 from ivrguard.flowfile.prompts import ASK, INTENT, SAID, may_play
 from ivrguard.flowfile.shapes import Json
@@ -431,6 +431,7 @@ def _decisions() -> dict[str, Json]:
         ),
         "pin_change": _pin_change(),
         "sense": sense.shape(),
+        "threats": threats.shape(),
     }
 
 

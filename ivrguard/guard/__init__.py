@@ -12,7 +12,7 @@ The laws of this package:
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -112,12 +112,18 @@ class Guard:
 
     async def voice(self, hook: Hook) -> Answer:
         """The answer to one webhook of a caller's leg. A fault becomes an apology, never an exception."""
+        self._listen(self.world.flows.dialled(hook.delivery.dialled), hook.delivery.params)
         try:
             self.world.refuse_unrecorded()
             async with self._line(hook.delivery.call_sid):
                 return await self._voice(hook)
         except (Refused, Fault) as fault:
             return Answer(self.apology(hook.delivery, hook.target), told(fault))
+
+    def _listen(self, mounted: Mounted | None, params: Sequence[tuple[str, str]]) -> None:
+        """Whether the caller said what the flow listens for: a note, and nobody waits for what becomes of it."""
+        if self.world.threats is not None and mounted is not None:
+            self.world.threats.listen(mounted.flow, params)
 
     def apology(self, delivery: Delivery | None, target: str) -> bytes:
         """
@@ -311,6 +317,7 @@ class Guard:
             for mounted in self.world.flows.all():
                 inward = mounted.links.inward_or_none(target)
                 if inward is not None and inward.kind is Kind.S:
+                    self._listen(self.world.flows.named(mounted.flow.name), request.params)
                     reply = await self._fetch(meant(inward, request))
                     if reply.location is not None:
                         raise UpstreamFault("the IVR redirects a notice; name the URL that takes it")

@@ -7,6 +7,7 @@ The laws of this file:
 2. What is not taken is sent again after each of `RETRIES_S`, with the same id, so that a receiver knows it again. What no
    try delivered is in the log; what it was about is in the record in any case. A process that ends does not try again.
 3. One way that fails holds up no other one.
+4. What nobody acknowledges goes further: to the `next` contacts too, as many of them as whoever tells it says.
 """
 
 import asyncio
@@ -25,18 +26,27 @@ logger = log.get()
 
 
 class RiskTeam:
-    """Tells every one of `ways`. `wait`: how to wait between tries, in seconds."""
+    """
+    Tells every one of `ways`, and of `next_`, the contacts behind them, as many as are wanted.
+
+    `wait`: how to wait between tries, in seconds.
+    """
 
     def __init__(
-        self, ways: Sequence[Alarm], *, wait: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        ways: Sequence[Alarm],
+        next_: Sequence[Alarm] = (),
+        *,
+        wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._ways = tuple(ways)
+        self._next = tuple(next_)
         self._wait = wait
         self._running: set[asyncio.Task[None]] = set()
 
-    def tell(self, notice: Notice) -> None:
-        """Have it told, without waiting."""
-        for way in self._ways:
+    def tell(self, notice: Notice, further: int = 0) -> None:
+        """Have it told, without waiting. `further`: how many of the next contacts are told too."""
+        for way in (*self._ways, *self._next[:further]):
             if len(self._running) >= NOTICES_MAX:
                 hint = f"{NOTICES_MAX} are on their way"
                 logger.error("alert_dropped", alert=notice.id, to=way.name, hint=hint)
@@ -73,5 +83,5 @@ class RiskTeam:
         await asyncio.gather(*left, return_exceptions=True)
         if left:
             logger.error("alerts_lost", count=len(left), hint="the process ended before they were taken")
-        for way in self._ways:
+        for way in (*self._ways, *self._next):
             await way.close()

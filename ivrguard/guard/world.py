@@ -11,6 +11,7 @@ from ivrguard.core.call import Call
 from ivrguard.core.errors import Fault, RecordFault
 from ivrguard.core.flow import Flow
 from ivrguard.guard.books import CALL_KEPT_S, flow_key
+from ivrguard.guard.incidents import ThreatDesk
 from ivrguard.guard.sense import Sensor
 from ivrguard.ports import (
     Codes,
@@ -169,6 +170,7 @@ class World:
     refusal: Callable[[], str | None] = nothing_refused
     mount: Callable[[Flow], Mounted] | None = None
     sensor: Sensor | None = None
+    threats: ThreatDesk | None = None
 
     def as_it_is_now(self, mounted: Mounted) -> Flow:
         """The flow, or what it is raised to while an alert of it stands (core/raising.py)."""

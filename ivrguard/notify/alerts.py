@@ -95,10 +95,13 @@ class Webhook:
 
 
 class Text:
-    """Tells a number, by `messenger`, which is somebody else's to close. `place`: of the number in the settings, from 1."""
+    """
+    Tells a number, by `messenger`, which is somebody else's to close. `place`: of the number in the settings, from 1, behind
+    `label`.
+    """
 
-    def __init__(self, place: int, number: str, messenger: Messenger) -> None:
-        self.name = f"number {place}"
+    def __init__(self, place: int, number: str, messenger: Messenger, *, label: str = "number") -> None:
+        self.name = f"{label} {place}"
         self._number = number
         self._messenger = messenger
 

@@ -23,7 +23,8 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ivrguard.core.errors import Fault
-from ivrguard.settings import written
+from ivrguard.core.incidents import AFTER_S
+from ivrguard.settings import lists, written
 from ivrguard.settings.flat import NotFlatError, read, words
 
 DEFAULT_PATH = Path("config/ivrguard.yaml")
@@ -337,6 +338,18 @@ class Settings(BaseModel):
         "a1=<32 bytes, base64>;…",
         secret=True,
     )
+    threats_minutes: Annotated[tuple[int, ...], BeforeValidator(lists.minutes)] = _setting(
+        tuple(seconds // 60 for seconds in AFTER_S),
+        "When nobody acknowledges a threat: the minutes after which everybody is told again, the last gap repeating.",
+        "1,3,5",
+        shown="2,5,10",
+    )
+    threats_next_numbers: Annotated[tuple[str, ...], BeforeValidator(_numbers)] = _setting(
+        (),
+        "Who gets a text message too from the second time on, one more each time.",
+        "+18005550157",
+        shown="nobody",
+    )
     traces_endpoint: Annotated[str, AfterValidator(_collector)] = _setting(
         "",
         "The collector that traces are sent to, over OTLP/HTTP; `/v1/traces` is put behind it. Needs `ivrguard[traces]`.",
@@ -490,8 +503,9 @@ def _of_alerts(settings: Settings) -> Iterator[str]:
         )
     if settings.alerts_secrets and not settings.alerts_url:
         yield "IVRGUARD_ALERTS_SECRETS: IVRGUARD_ALERTS_URL is not set, so nothing is signed with them; set it, or take this out"
-    if settings.alerts_numbers and not (settings.sms_from or settings.sms_messaging_service_sid):
-        yield "IVRGUARD_ALERTS_NUMBERS: nobody sends text messages; set IVRGUARD_SMS_FROM, or take this out"
+    for name in ("alerts_numbers", "threats_next_numbers"):
+        if getattr(settings, name) and not (settings.sms_from or settings.sms_messaging_service_sid):
+            yield f"{variable(name)}: nobody sends text messages; set IVRGUARD_SMS_FROM, or take this out"
 
 
 def _of_the_directory(settings: Settings) -> Iterator[str]:

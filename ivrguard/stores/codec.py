@@ -29,6 +29,7 @@ from ivrguard.core.audit import Entry, Linked, canonical, link
 from ivrguard.core.call import Call
 from ivrguard.core.errors import StoreFault
 from ivrguard.core.handoff import Alias, Desk, Leg
+from ivrguard.core.incidents import Incident
 from ivrguard.core.lockout import Ledger, Trusted, UnlockRequest
 from ivrguard.core.sense import Answers, Bucket, Calls, Sketch
 from ivrguard.ports import Account, Batch, Change, Key, Published, Put
@@ -48,6 +49,7 @@ TYPES: Mapping[str, Any] = {
     "checkpoint": str,  # what was signed over the record, as a JWT
     "desk": Desk,  # by the digest of its key
     "flow": dict[str, str],  # the files that a version was read from
+    "incident": Incident,  # a threat: what was reported and heard, and what became of it
     "ledger": Ledger,
     "leg": Leg,
     "published": Published,  # the flows that every node has in force

@@ -27,6 +27,7 @@ from ivrguard.core.alerts import Alert
 from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
+from ivrguard.core.incidents import AFTER_S
 from ivrguard.core.raising import raised
 from ivrguard.directory.bank import Access, Bank
 from ivrguard.directory.http import HttpDirectory, HttpPinJudge, HttpPins
@@ -40,6 +41,7 @@ from ivrguard.flowfile import LoadedAll
 from ivrguard.guard import Flows, Guard, Mounted, World
 from ivrguard.guard.alarms import RiskTeam
 from ivrguard.guard.archive import Follower, Render
+from ivrguard.guard.incidents import ThreatDesk
 from ivrguard.guard.record import Signer
 from ivrguard.guard.sense import Sensor, notice_of
 from ivrguard.keyring import Keyring, PublicKeys
@@ -125,6 +127,8 @@ class Parts:
     numbers: NumberLookup | None = None
     recordings: Recordings | None = None
     alarms: tuple[Alarm, ...] = ()
+    next_alarms: tuple[Alarm, ...] = ()
+    threats_after_s: tuple[int, ...] = AFTER_S
     reload: Callable[[], LoadedAll] | None = None
     watched: Path | None = None
     hash_threads: int | None = None
@@ -174,7 +178,16 @@ class Server:
         self.directory = LocalDirectory(store, parts.keyring)
         mounting = partial(mount, parts=parts)
         flows = Flows(tuple(mount(flow, parts) for flow in parts.flows))
-        self.risk_team = RiskTeam(parts.alarms)
+        self.risk_team = RiskTeam(parts.alarms, parts.next_alarms)
+        public = PublicKeys({**parts.public_keys, **parts.keyring.public.keys})
+        self.threats = ThreatDesk(
+            store,
+            public,
+            parts.clock,
+            parts.chance,
+            tell=self.risk_team.tell,
+            after_s=parts.threats_after_s,
+        )
         self.sensor = Sensor(
             store,
             parts.keyring,
@@ -217,6 +230,7 @@ class Server:
             refusal=lambda: self.recorder.refusal,
             mount=mounting,
             sensor=self.sensor,
+            threats=self.threats,
         )
         self.world = watched(world, self.metrics, parts.tracer, told=parts.traces_to_ivr)
         self.metrics.hash_places.set(self.pins.places if self.bank is None else 0)
@@ -227,7 +241,6 @@ class Server:
         self.reloader = None
         if parts.reload is not None:
             self.reloader = Reloader(parts.reload, mounting, self.world, self.metrics, watched=parts.watched)
-        public = PublicKeys({**parts.public_keys, **parts.keyring.public.keys})
         signer = Signer(store, parts.keyring, public, self.world.issuer)
         follower = Follower(store, public, Copy(parts.copy), parts.copy_render) if parts.copy else None
         self.recorder = Recorder(signer, follower, parts.recording, self.metrics, parts.clock)
@@ -343,6 +356,7 @@ class Server:
         self._keep("sweep", self._sweep())
         self._keep("recorder", self.recorder.run())
         self._keep("sensor", self.sensor.run())
+        self._keep("threats", self.threats.run())
         if self.reloader is not None:
             self._keep("reloader", self.reloader.run())
         if self.bank is not None:
@@ -399,12 +413,13 @@ class Server:
             await asyncio.sleep(SWEEP_EVERY_S)
 
     async def _last_merge(self) -> None:
-        """What the last webhooks left with the sensor."""
+        """What the last webhooks left with the sensor and at the threat desk."""
         try:
             async with asyncio.timeout(READY_DEADLINE_S):
+                await self.threats.look()
                 await self.sensor.merge()
         except (TimeoutError, Fault):
-            logger.error("sense_failed", detail="what was seen in the last second is lost")
+            logger.error("sense_failed", detail="what was seen and heard in the last second is lost")
 
     async def stop(self) -> None:
         """Drain and close; see the module."""

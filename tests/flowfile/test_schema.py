@@ -61,6 +61,7 @@ RICH |= {
     "recording": "pause",
     "ceiling": {"guess_chance_per_year": 0.5},
     "sense": {"spray": "30 in 12h", "many_numbers": "off", "flood": "600 in 1m", "raise": "two_factor"},
+    "threats": {"phrases": ["There's a bomb", "blow it up"]},
 }
 RICH["lockout"]["on_locked"] = {"dial": "+18005550199"}
 

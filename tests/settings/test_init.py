@@ -108,6 +108,8 @@ def test_what_is_not_set_has_its_default():
         "alerts_url": "",
         "alerts_numbers": (),
         "alerts_secrets": {},
+        "threats_minutes": (2, 5, 10),
+        "threats_next_numbers": (),
         "traces_endpoint": "",
         "traces_headers": {},
         "traces_service": "ivrguard",
@@ -710,5 +712,6 @@ def test_the_file_we_ship_shows_every_setting_with_its_default():
     for name in open_ones:
         default = Settings.model_fields[name].default
         if default or default is False:
-            shown = str(default).lower() if isinstance(default, bool) else default
+            shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+            shown = str(default).lower() if isinstance(default, bool) else shown
             assert f"# {name}: {shown}" in shipped

@@ -1,0 +1,26 @@
+"""Lists that are no secret: what is written, what is read, and which entry is at fault."""
+
+import pytest
+
+from ivrguard.settings.lists import minutes
+
+
+def test_what_is_read():
+    """Commas, blanks, semicolons and lines between entries."""
+    assert minutes("2, 5;10") == (2, 5, 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "here are 0 times"),
+        ("1,2,3,4,5,6,7,8,9,10,11", "here are 11 times; what is wanted: 1 to 10"),
+        ("2,2", "entry 2 is no number of minutes above 2"),
+        ("0", "entry 1 is no number of minutes above 0"),
+        ("5,1441", "entry 2 is no number of minutes above 5, up to 1440"),
+        ("2m", "entry 1 is no number"),
+    ],
+)
+def test_times_that_are_none(text, said):
+    with pytest.raises(ValueError, match=said):
+        minutes(text)
