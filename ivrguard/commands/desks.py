@@ -12,6 +12,7 @@ from ivrguard.guard import desk as desk_keys
 from ivrguard.web.app import wall_clock_ms
 
 DESK_KEY_BYTES = 32
+DESK_NAME_CHARS_MAX = 64
 
 desks = typer.Typer(name="desks", help="Agents' desks, and whom they serve.", no_args_is_help=True)
 
@@ -25,6 +26,8 @@ def desks_add(
     """Add a desk and print its key, once: only its digest is kept."""
     if not (name.isascii() and name.isprintable() and name.strip() == name != ""):
         fail("a desk's name is made of letters, digits and signs of ASCII")
+    if len(name) > DESK_NAME_CHARS_MAX:
+        fail(f"a desk's name has at most {DESK_NAME_CHARS_MAX} characters")
     for one in queue:
         kind, colon, _ = one.partition(":")
         if not colon or kind not in TARGET_KINDS:

@@ -14,6 +14,9 @@ Where is …?
 | who holds a caller, and what an agent may do | core/agents.py, `holds` |
 | what the agent sees of the call he holds | core/standing.py, `standing_of` |
 | what an agent's desk may ask | web/agents/; web/agents/api.py, `Route` |
+| a code that the caller reads to the agent | core/readback.py, `answer` |
+| passing a caller on; first contact with an agent | core/passing.py, `pass_on` |
+| what is counted before it is judged or sent | core/counting.py, `reserve` |
 | what a flow may say, and its faults | core/flow.py, core/check.py, `check` |
 | the most guesses that a rule allows | core/budget.py, `most` |
 | what standards ask of a flow | core/profiles.py |

@@ -3,7 +3,8 @@ A call: what is kept of it between two webhooks, what can happen to it, and what
 
 The laws of this file:
 
-1. Nothing about a call lives anywhere else between two webhooks. core/step.py makes every change of it.
+1. Nothing about a call lives anywhere else between two webhooks. core/step.py makes every change that a caller brings
+   about, core/readback.py and core/passing.py those that an agent does.
 2. Each question has a nonce of its own. An answer to any other question changes nothing.
 3. Proofs, never levels, are kept (core/assurance.py). Digits are never part of a call; what must wait is sealed.
 4. What belongs to an account or a number beyond the call is in `Books`, by ids that are made here.
@@ -12,6 +13,7 @@ The laws of this file:
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 from ivrguard.core import handoff, lockout
 from ivrguard.core.assurance import Kind, Proof
@@ -20,6 +22,8 @@ from ivrguard.core.caller import Address, AddressKind
 from ivrguard.core.flow import Catalogue, Factor, Flow
 from ivrguard.core.rules import Demand, Visit
 from ivrguard.core.values import replace
+
+T = TypeVar("T")
 
 KNOWN_NUMBER_KEY = "1"
 """What a caller keys to take the account of the number that he calls from."""
@@ -91,7 +95,11 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A code that was sent in this call: its challenge's id, factor, intent and time; `again`: in place of a live one."""
+    """
+    A code that was sent in this call: its challenge's id, factor, intent and time; `again`: in place of a live one.
+
+    `asked_by`: the agent whom the caller is to read it to; "" for one that is to be keyed.
+    """
 
     id: str = field(repr=False)
     factor: str
@@ -99,6 +107,31 @@ class Sent:
     at_ms: int
     valid_s: int
     again: bool = False
+    asked_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An answer that an agent typed: the id of his request, and what he was told. `right` None: it is being judged."""
+
+    request: str
+    right: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """
+    A code that the caller is to read to an agent (core/readback.py).
+
+    `requests`: the ids of the requests that had codes sent. `sent`: the last code; None once it is good no longer. `misses`:
+    wrong answers to it. `told`: the agent's last answers.
+    """
+
+    agent: str
+    requests: tuple[str, ...]
+    sent: Sent | None
+    misses: int = 0
+    told: tuple[Told, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +157,8 @@ class Call:
     `to_prefix`: a keyed hash of the number that codes go to, and its country's prefix. `heard`: the questions that he
     knows by now. `paused`: the recordings that the guard has paused, or was about to, and has not let go on yet.
     `notes`: what the attestation says against the number.
-    `naming`: the id of the naming key that it began with; "" for the current one.
+    `naming`: the id of the naming key that it began with; "" for the current one. `read_back`: what an agent has asked for.
+    `unguarded`: to whom the IVR's last document leads the caller with nothing asked, or the guard itself when it refused him.
     """
 
     sid: str
@@ -166,6 +200,8 @@ class Call:
     paused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     naming: str = ""
+    read_back: ReadBack | None = None
+    unguarded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,10 +326,14 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Replied:
-    """The IVR's document is on its way. `cut`: its first protected transfer; `resumed`: recordings run again."""
+    """
+    The IVR's document is on its way. `cut`: its first protected transfer; `resumed`: recordings run again; `unguarded`: to
+    whom what stands before the cut leads.
+    """
 
     cut: Cut | None = None
     resumed: bool = False
+    unguarded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,6 +479,17 @@ class Step:
     call: Call
     books: Books
     move: Move
+    entries: tuple[Entry, ...] = ()
+    tell: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Act(Generic[T]):
+    """What somebody else than the caller did to a call: as `Step`, with what came of it in the place of a move."""
+
+    call: Call
+    books: Books
+    outcome: T
     entries: tuple[Entry, ...] = ()
     tell: str = ""
 
@@ -604,6 +655,7 @@ def claim(flow: Flow, call: Call, found: Found) -> Call:
         declined=(),
         question=None,
         misses=0,
+        read_back=None,
     )
 
 

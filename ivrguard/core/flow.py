@@ -229,6 +229,8 @@ PROMPTS: tuple[str, ...] = (
     "not_in_service",
     "whisper",
     "sms_text",
+    "sms_read_back",
+    "read_back_intent",
     "no_intent",
     "sms_warning",
     "new_pin",
@@ -262,6 +264,8 @@ PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {
     "new_pin": ("digits",),
     "whisper": ("code",),
     "sms_text": ("code", "intent"),
+    "sms_read_back": ("code", "intent"),
+    "read_back_intent": ("intent",),
 }
 """
 What is filled in where, by prompt: `{ask}` which number, `{digits}` how many keys, `{key}` which one, `{intent}`, `{code}`.
@@ -273,8 +277,11 @@ PLACEHOLDERS_NEEDED: Mapping[str, str] = {
     "other_factor": "key",
     "whisper": "code",
     "sms_text": "code",
+    "sms_read_back": "code",
 }
 """Prompts that are of no use without one of them."""
 
-WRITTEN: frozenset[str] = frozenset({"sms_text", "sms_warning", "sms_pin_changed", "no_intent"})
+WRITTEN: frozenset[str] = frozenset(
+    {"sms_text", "sms_read_back", "read_back_intent", "sms_warning", "sms_pin_changed", "no_intent"}
+)
 """Prompts that are written in messages: they have no audio."""

@@ -10,9 +10,13 @@ The laws of this file:
    token live longer: one from the future, beyond the clocks' skew, is worth nothing.
 3. Whoever presents a bad one learns nothing: the reason is for the record alone.
 4. A receipt says what was proved and when. It names who holds the caller in `act` (RFC 8693, 4.1: the
-   outermost is the current actor, inner ones are history).
+   outermost is the current actor, inner ones are history), and fits where a token of a thousand characters does: of a
+   long history the oldest part is left out, which by that section decides nothing, and stands on record.
+5. Who passed a caller on holds him until the next one has redeemed, so that nobody is ever in nobody's hands.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -31,13 +35,27 @@ from ivrguard.core.assurance import (
 from ivrguard.core.audit import Entry
 from ivrguard.core.flow import Flow
 from ivrguard.core.lockout import Rule as Lockout
-from ivrguard.core.rules import name_glob
+from ivrguard.core.rules import Demand, name_glob
 
 RECEIPT_VALID_S = 300
 """An agent's desk shows a receipt at once; what lasts longer is asked for again."""
 
 CODE_DIGITS = 8
 """What an agent on a plain phone hears in a whisper and types."""
+
+ACTORS_MAX = 5
+"""Hops whose agents a receipt names."""
+
+ACTOR_CHARS_MAX = 32
+"""A longer name stands in a receipt as its beginning and the beginning of its SHA-256: whole, it is on record."""
+
+_DIGEST_CHARS = 12
+
+CLAIMS_BYTES_MAX = 624
+"""
+A receipt is 1,024 characters at most: 4/3 of this, 86 of the signature, two dots, and a header that names a key of up
+to 25.
+"""
 
 DESK_RULE = Lockout(failures=20, within_s=3600, lock_s=(900,))
 """Redemptions refused per desk: 20 in an hour, of 10^8 codes, and a mistyped code is no drama."""
@@ -49,7 +67,9 @@ class Leg:
     One hand-over. `queues`: the targets it may be redeemed for. `carriers`: how the token travels.
 
     `acr`, `amr`: what was proved at the transfer, `auth_ms`: how fresh that level was. `agent`: who redeemed it, when (`redeemed_ms`).
-    `whispers`: per target the guard's link to the IVR's own whisper, which comes after the code.
+    `whispers`: per target the guard's link to the IVR's own whisper, which comes after the code. `actors`: of a caller who is
+    passed on, who held him before, the last one first; `wants`: what of him is to be proved, by proofs of turn `since_turn` or
+    later where that asks for fresh ones; None: what the intent's rules want.
     """
 
     id: str
@@ -66,6 +86,9 @@ class Leg:
     redeemed_ms: int | None = None
     agent: str = ""
     whispers: tuple[tuple[str, str], ...] = ()
+    actors: tuple[str, ...] = ()
+    wants: Demand | None = None
+    since_turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +220,7 @@ def _spoiled(
     if leg is None or holder is None:
         return Spoiled.FORGED
     checks = (
-        (not any(_serves(desk, queue) for queue in leg.queues), Spoiled.OTHER_QUEUE),
+        (served(desk, leg.queues) is None, Spoiled.OTHER_QUEUE),
         (call_sid is not None and call_sid != leg.call, Spoiled.OTHER_CALL),
         ((holder.sid, holder.account) != (leg.call, leg.account), Spoiled.OTHER_CALL),
         (leg.redeemed_ms is not None, Spoiled.SPENT),
@@ -209,8 +232,19 @@ def _spoiled(
     return next((reason for holds, reason in checks if holds), None)
 
 
-def _serves(desk: Desk, queue: str) -> bool:
-    return any(name_glob(pattern).fullmatch(queue) for pattern in desk.queues)
+def served(desk: Desk, queues: Sequence[str]) -> str | None:
+    """The first of these queues that the desk serves; None: it serves none of them."""
+    return next(
+        (one for one in queues if any(name_glob(pattern).fullmatch(one) for pattern in desk.queues)), None
+    )
+
+
+def in_hands(legs: Sequence[Leg]) -> int:
+    """Which of a call's hand-overs counts now: the last one, or, while nobody has taken what was passed on, one before."""
+    at = len(legs) - 1
+    while at > 0 and legs[at].redeemed_ms is None and legs[at].actors:
+        at -= 1
+    return at
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,23 +286,37 @@ def receipt_claims(
 
     `actors`: who holds the caller, the current one first.
     """
-    act: dict[str, object] | None = None
-    for name in reversed(actors):
-        act = {"sub": name} if act is None else {"sub": name, "act": act}
     now_s = now_ms // 1000
     claims: dict[str, object] = {
         "iss": issuer,
         "aud": leg.queues[0],
-        "sub": leg.account,
         "acr": leg.acr[0] if leg.acr else "none",
         "amr": list(leg.amr),
-        "auth_time": leg.auth_ms // 1000,
         "call_sid": leg.call,
         "intent": leg.intent,
         "jti": receipt_id,
         "iat": now_s,
         "exp": now_s + RECEIPT_VALID_S,
     }
-    if act is not None:
-        claims["act"] = act
+    if leg.auth_ms:  # an account that is only claimed is nobody's identity yet
+        claims |= {"sub": leg.account, "auth_time": leg.auth_ms // 1000}
+    for count in range(min(len(actors), ACTORS_MAX), 0, -1):
+        named = {**claims, "act": _nested(actors[:count])}
+        if count == 1 or len(json.dumps(named, ensure_ascii=False, separators=(",", ":")).encode()) <= (
+            CLAIMS_BYTES_MAX
+        ):
+            return named
     return claims
+
+
+def _nested(actors: Sequence[str]) -> dict[str, object]:
+    """The first one, and in it those before him."""
+    rest = {"act": _nested(actors[1:])} if len(actors) > 1 else {}
+    return {"sub": _shortened(actors[0]), **rest}
+
+
+def _shortened(name: str) -> str:
+    if len(name) <= ACTOR_CHARS_MAX:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_CHARS]
+    return f"{name[: ACTOR_CHARS_MAX - _DIGEST_CHARS - 1]}~{digest}"

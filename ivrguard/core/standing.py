@@ -94,6 +94,8 @@ def wanted(flow: Flow, leg: Leg) -> Demand:
 
     More factors are stricter; of as many, those that are worth something less long; of two alike, the one written first.
     """
+    if leg.wants is not None:
+        return leg.wants
     named = [rule.demand for rule in flow.rules if leg.intent and rule.demand.intent == leg.intent]
     strictness = [
         (least(flow.levels[demand.require]), -(demand.within_s or inf), -nth)
@@ -108,7 +110,7 @@ def standing_of(flow: Flow, call: Call, books: Books, legs: Sequence[Leg], now_m
     leg = legs[-1]
     demand = wanted(flow, leg)
     have = proved(call.proofs, Freshness(demand.within_s), now_ms)
-    needs = missing(flow, call, demand, 0, now_ms)
+    needs = missing(flow, call, demand, leg.since_turn, now_ms)
     locked = calls.locked(flow, call, books, now_ms)
     left, until_ms, disabled = _attempts(flow, call, books, now_ms)
     return Standing(

@@ -52,19 +52,16 @@ from ivrguard.core.call import (
     Waits,
     What,
     claim,
-    concerned,
     current_code,
     holder,
     intent_of,
     lane_name,
-    number_ledger_id,
     offered_languages,
     offers_number,
-    own_ledger_id,
     pin_factor,
-    send_limits,
 )
 from ivrguard.core.caller import AddressKind
+from ivrguard.core.counting import count_send, entry_of, is_locked, locks_made, reserve, sending, settle
 from ivrguard.core.demands import asked_of, may_decline, missing
 from ivrguard.core.flow import Factor, Flow, Via
 from ivrguard.core.rules import Demand
@@ -78,30 +75,6 @@ HOLDS_MAX = 10
 
 IVR_CHALLENGES_MAX = 2
 """How often the IVR may ask for more (RFC 9470) for one request before it is a loop."""
-
-
-def _reserve(
-    flow: Flow, call: Call, books: Books, factor: str, attempt: str, now_ms: int
-) -> tuple[Books, bool]:
-    """Count the attempt in every ledger concerned, or in none: the books, and whether it may be judged."""
-    after = dict(books.ledgers)
-    for name, rule, _ in concerned(flow, call, factor):
-        ledger, allowed = lockout.reserve(rule, books.ledgers.get(name, lockout.Ledger()), attempt, now_ms)
-        if not allowed:
-            return books, False
-        after[name] = ledger
-    return replace(books, ledgers=after), True
-
-
-def _settle(flow: Flow, call: Call, books: Books, factor: str, attempt: str, *, right: bool) -> Books:
-    """Right: forgive the attempt and the failures before it in its lane. Not judged: take it back alone."""
-    own, number = own_ledger_id(flow, call, factor), number_ledger_id(call.caller)
-    after = dict(books.ledgers)
-    if own in after:
-        after[own] = (lockout.absolve if right else lockout.withdraw)(after[own], attempt)
-    if number in after:
-        after[number] = lockout.withdraw(after[number], attempt)
-    return replace(books, ledgers=after)
 
 
 def step(flow: Flow, call: Call, books: Books, event: Event, now_ms: int) -> Step:
@@ -125,7 +98,7 @@ def step(flow: Flow, call: Call, books: Books, event: Event, now_ms: int) -> Ste
         case AskedForMore():
             return _asked_for_more(flow, call, books, event, now_ms)
         case Undelivered(factor, nonce, why):
-            entry = _entry(call, "authn_code_undelivered", now_ms, why, factor=factor)
+            entry = entry_of(call, "authn_code_undelivered", now_ms, why, factor=factor)
             return _instead(flow, call, books, factor, nonce, now_ms, (entry,))
         case Pausing(recordings):
             paused = tuple(dict.fromkeys((*call.paused, *recordings)))
@@ -134,8 +107,9 @@ def step(flow: Flow, call: Call, books: Books, event: Event, now_ms: int) -> Ste
             return _refuse(call, books, "unavailable", "recorded", now_ms)
         case PinChanged():
             return _pin_changed(flow, call, books, event, now_ms)
-        case Replied(cut, resumed):  # pragma: no branch -- there are no other events
-            return _replied(replace(call, paused=() if resumed else call.paused), books, cut)
+        case Replied(cut, resumed, unguarded):  # pragma: no branch -- there are no other events
+            call = replace(call, paused=() if resumed else call.paused, unguarded=unguarded)
+            return _replied(call, books, cut)
 
 
 def _proceed(
@@ -181,11 +155,11 @@ def _granted(
     intent = next((demand.intent for demand in pending.demands if demand.intent), "")
     done = replace(call, question=None, misses=0, declined=())
     if pending.what is What.PIN_CHANGE:
-        entry = _entry(done, "authz_granted", now_ms, pending.what, intent=intent, path=pending.about)
+        entry = entry_of(done, "authz_granted", now_ms, pending.what, intent=intent, path=pending.about)
         return _ask(flow, done, books, Question(nonce, about=About.NEW_PIN), (), now_ms, entries=(entry,))
     if pending.what is What.REQUEST:
         facts = {"intent": intent, "path": pending.about, "again": "yes" * again}
-        entry = _entry(done, "authz_granted", now_ms, pending.what, **facts)
+        entry = entry_of(done, "authz_granted", now_ms, pending.what, **facts)
         return Step(done, books, Forward(pending.held, intent), (entry,))
     leg = handoff.mint(
         flow,
@@ -200,7 +174,7 @@ def _granted(
     done = replace(done, legs=tuple(dict.fromkeys((*done.legs, leg.id))))
     anew = "yes" * (again and leg.id in call.legs)
     facts = {"intent": intent, "queues": ",".join(leg.queues), "again": anew}
-    entry = _entry(done, "authn_token_created", now_ms, pending.what, **facts)
+    entry = entry_of(done, "authn_token_created", now_ms, pending.what, **facts)
     return Step(done, books, Transfer(pending.held, leg), (entry,))
 
 
@@ -223,7 +197,7 @@ def _ask(
     call = replace(call, asks=call.asks + 1, question=question)
     if entry:
         name = question.factor or "identify"
-        entries = (*entries, _entry(call, "authz_step_up", now_ms, name, **_about(call)))
+        entries = (*entries, entry_of(call, "authz_step_up", now_ms, name, **_about(call)))
     if question.factor:
         return _ask_factor(
             flow, call, books, question, preface, now_ms, whole=whole, afresh=afresh, entries=entries
@@ -255,7 +229,7 @@ def _ask_factor(
     send, for_real = None, False
     live = current_code(call, name, now_ms)
     if factor.kind is Kind.SMS_CODE and (afresh or live is None):
-        after, spent = _counted(flow, call, books, now_ms)
+        after, spent = count_send(flow, call, books, now_ms)
         spent = "call" if call.codes_sent >= factor.sends.per_call else spent
         if spent in {"number", "prefix"} and not call.proofs:
             after = books  # law 4: he hears the same, and nothing goes out
@@ -263,12 +237,12 @@ def _ask_factor(
             return _out_of_codes(flow, call, books, question, now_ms, entries)
         if live is None or not spent:
             send = _code(flow, question, live, intent_of(call), now_ms)
-            locked = _is_locked(flow, call, books, name, now_ms)
+            locked = is_locked(flow, call, books, name, now_ms)
             for_real = call.known and not locked and not spent
             kept = tuple(one for one in call.sent if _outlives(factor, one, send))
             call = replace(call, sent=(*kept, send), codes_sent=call.codes_sent + 1)
             books = after
-            entries = (*entries, _sending(call, factor, send, now_ms, for_real=for_real))
+            entries = (*entries, sending(call, factor, send, now_ms, for_real=for_real))
     offers = _offers(flow, call, name, now_ms) if heard_before else ()
     words = (*preface, _worded(call, said, whole=whole or send is not None), *offers)
     return Step(_heard(call, said), books, Ask(question, words, factor.digits, send, for_real), entries)
@@ -291,26 +265,6 @@ def _offers(flow: Flow, call: Call, factor: str, now_ms: int) -> tuple[str, ...]
     return tuple(name for name, possible in told if possible)
 
 
-def _counted(flow: Flow, call: Call, books: Books, now_ms: int) -> tuple[Books, str]:
-    """One more code: the books with it, or as they are, and what is spent: `account`, `number`, `prefix`, or ""."""
-    after = dict(books.sends)
-    limits = zip(("account", "number", "prefix"), send_limits(flow, call), strict=True)
-    for spent, (name, count, within_s) in limits:
-        times = tuple(at for at in books.sends.get(name, ()) if at > now_ms - within_s * 1000)
-        if len(times) >= count:
-            return books, spent
-        after[name] = (*times, now_ms)
-    return replace(books, sends=after), ""
-
-
-def _sending(call: Call, factor: Factor, send: Sent, now_ms: int, *, for_real: bool) -> Entry:
-    """A code goes out, again or for show; one that did not get far has an entry of its own behind it."""
-    reason = ("again" if send.again else "new") if for_real else "for_show"
-    return _entry(
-        call, "authn_code_sent", now_ms, reason, factor=send.factor, via=factor.via, intent=send.intent
-    )
-
-
 def _code(flow: Flow, question: Question, live: Sent | None, intent: str, now_ms: int) -> Sent:
     """The code of this question. Verify sends the live one again, which grows no younger by that."""
     factor = flow.factors[question.factor]
@@ -331,18 +285,8 @@ def _out_of_codes(
     factor, nonce = question.factor, question.nonce
     if not may_decline(flow, call, factor, now_ms):
         return _refuse(call, books, "refused", "sends", now_ms, entries)
-    entry = _entry(call, "excess_rate_limit_exceeded", now_ms, "sends", factor=factor)
+    entry = entry_of(call, "excess_rate_limit_exceeded", now_ms, "sends", factor=factor)
     return _instead(flow, call, books, factor, nonce, now_ms, (*entries, entry))
-
-
-def _is_locked(flow: Flow, call: Call, books: Books, factor: str, now_ms: int) -> bool:
-    """Whether an answer would be judged for show: the factor is locked, or the caller's number is."""
-    return any(
-        not isinstance(
-            lockout.standing(rule, books.ledgers.get(name, lockout.Ledger()), now_ms), lockout.Open
-        )
-        for name, rule, _ in concerned(flow, call, factor)
-    )
 
 
 def _answered(flow: Flow, call: Call, books: Books, event: Answered, now_ms: int) -> Step:
@@ -374,11 +318,11 @@ def _answered(flow: Flow, call: Call, books: Books, event: Answered, now_ms: int
         case Keyed.FITTING:  # pragma: no branch -- keys look in one of these ways
             # One delivery is one guess: the same one again counts once, another one counts for itself.
             attempt = f"{question.nonce}/{call.turn}"
-            books, allowed = _reserve(flow, call, books, question.factor, attempt, now_ms)
+            books, allowed = reserve(flow, call, books, question.factor, attempt, now_ms)
             reason, lane = "counted" if allowed else "locked", lane_name(call)
             lost = "yes" * (question.counted == attempt)  # counted before, and its verdict was lost
             facts = {"factor": question.factor, "lane": lane, "again": lost}
-            entry = _entry(call, "authn_attempt", now_ms, reason, **facts)
+            entry = entry_of(call, "authn_attempt", now_ms, reason, **facts)
             call = replace(call, locked_out=not allowed, question=replace(question, counted=attempt))
             move = Judge(question.factor, allowed, current_code(call, question.factor, now_ms))
             return Step(call, books, move, (entry,))
@@ -412,15 +356,15 @@ def _pin_changed(flow: Flow, call: Call, books: Books, event: PinChanged, now_ms
     if event.changed is None:
         unknown = event.out_of_sight
         name = "authn_password_change_unconfirmed" if unknown else "authn_password_change_fail"
-        entry = _entry(call, name, now_ms, "fault")
+        entry = entry_of(call, name, now_ms, "fault")
         refused = _refuse(call, books, "unavailable", "fault", now_ms, (entry,))
         return replace(refused, tell="sms_pin_changed" if unknown else "")
     if not event.changed:
-        entry = _entry(call, "authn_password_change_fail", now_ms, "weak")
+        entry = entry_of(call, "authn_password_change_fail", now_ms, "weak")
         again = Question(event.nonce, about=About.NEW_PIN)
         return _missed(flow, call, books, again, "new_pin_weak", now_ms, (entry,))
-    changed = _entry(call, "authn_password_change", now_ms, "by_phone")
-    told = _entry(call, "owner_notified", now_ms, "sms_pin_changed")
+    changed = entry_of(call, "authn_password_change", now_ms, "by_phone")
+    told = entry_of(call, "owner_notified", now_ms, "sms_pin_changed")
     call = replace(call, question=None, pending=None, misses=0)
     return Step(
         call, books, GoOn("pin_changed", flow.pin_change.then), (changed, told), tell="sms_pin_changed"
@@ -433,7 +377,7 @@ def _claimed(flow: Flow, call: Call, books: Books, event: Answered, now_ms: int)
         return _missed(flow, call, books, Question(event.nonce), "mistyped", now_ms)
     call = claim(flow, call, found)
     known, notes = "known" if found.known else "unknown", ",".join(call.notes)
-    entry = _entry(call, "account_claimed", now_ms, known, lane=lane_name(call), notes=notes)
+    entry = entry_of(call, "account_claimed", now_ms, known, lane=lane_name(call), notes=notes)
     turn = _proceed(flow, call, books, event.nonce, now_ms)
     return replace(turn, entries=(entry, *turn.entries))
 
@@ -448,11 +392,11 @@ def _judged(flow: Flow, call: Call, books: Books, event: Judged, now_ms: int) ->
     if event.right and not call.locked_out and not used:
         return _right(flow, call, books, event, question, now_ms)
     reason = "locked" if call.locked_out else ("used" if used else "wrong")
-    entry = _entry(call, "authn_login_fail", now_ms, reason, factor=question.factor, lane=lane_name(call))
-    entries = (entry, *_locks(flow, call, books, question, now_ms))
+    entry = entry_of(call, "authn_login_fail", now_ms, reason, factor=question.factor, lane=lane_name(call))
+    entries = (entry, *locks_made(flow, call, books, question.factor, question.counted, now_ms))
     warn = bool(call.proofs) and call.known and not call.warned
     if warn:
-        entries = (*entries, _entry(call, "owner_notified", now_ms, "sms_warning", factor=question.factor))
+        entries = (*entries, entry_of(call, "owner_notified", now_ms, "sms_warning", factor=question.factor))
     call = replace(call, warned=call.warned or warn)
     again = replace(question, nonce=event.nonce, held="", counted="")
     turn = _missed(flow, call, books, again, "again", now_ms, entries)
@@ -467,35 +411,17 @@ def _unjudged(flow: Flow, call: Call, books: Books, event: Judged, question: Que
     """
     factor, event_name = question.factor, "authn_attempt_unjudged"
     if not event.out_of_sight:
-        books = _settle(flow, call, books, factor, question.counted, right=False)
+        books = settle(flow, call, books, factor, question.counted, right=False)
         event_name = "authn_attempt_withdrawn"
-    entry = _entry(call, event_name, now_ms, "fault", factor=factor)
+    entry = entry_of(call, event_name, now_ms, "fault", factor=factor)
     if flow.factors[factor].kind is Kind.SMS_CODE:
         return _instead(flow, call, books, factor, event.nonce, now_ms, (entry,))
     return _refuse(call, books, "unavailable", "fault", now_ms, (entry,))
 
 
-def _locks(flow: Flow, call: Call, books: Books, question: Question, now_ms: int) -> tuple[Entry, ...]:
-    """An entry for each lock that the wrong answer made, with its end: the attempt that filled a ledger tells."""
-    entries: list[Entry] = []
-    for name, rule, lane in concerned(flow, call, question.factor):
-        ledger = books.ledgers.get(name, lockout.Ledger())
-        if not ledger.attempts or ledger.attempts[-1].id != question.counted:
-            continue
-        stands = lockout.standing(rule, ledger, now_ms)
-        if isinstance(stands, lockout.Open):
-            continue
-        reason, until = "lifetime", ""
-        if isinstance(stands, lockout.Locked):
-            reason, until = "maxretries", str(stands.until_ms)
-        facts = {"factor": question.factor, "lane": lane, "until_ms": until}
-        entries.append(_entry(call, "authn_login_lock", now_ms, reason, **facts))
-    return tuple(entries)
-
-
 def _right(flow: Flow, call: Call, books: Books, event: Judged, question: Question, now_ms: int) -> Step:
     factor = question.factor
-    books = _settle(flow, call, books, factor, question.counted, right=True)
+    books = settle(flow, call, books, factor, question.counted, right=True)
     if event.step is not None:
         books = replace(books, spent=event.step)
     if call.caller.kind is AddressKind.PHONE:
@@ -508,7 +434,7 @@ def _right(flow: Flow, call: Call, books: Books, event: Judged, question: Questi
     kept = tuple(one for one in call.proofs if one.factor != factor)
     sent = tuple(one for one in call.sent if one.factor != factor)  # a code works once
     call = replace(call, proofs=(*kept, proof), question=None, misses=0, sent=sent)
-    entry = _entry(call, "authn_login_success", now_ms, "right", factor=factor, lane=lane_name(call))
+    entry = entry_of(call, "authn_login_success", now_ms, "right", factor=factor, lane=lane_name(call))
     turn = _proceed(flow, call, books, event.nonce, now_ms)
     return replace(turn, entries=(entry, *turn.entries))
 
@@ -534,8 +460,8 @@ def _waits(flow: Flow, call: Call, books: Books, held: str, nonce: str, now_ms: 
     question = call.question
     if question is None or not question.counted:
         return Step(call, books, Rest())
-    books = _settle(flow, call, books, question.factor, question.counted, right=False)
-    entry = _entry(call, "authn_attempt_withdrawn", now_ms, "busy", factor=question.factor)
+    books = settle(flow, call, books, question.factor, question.counted, right=False)
+    entry = entry_of(call, "authn_attempt_withdrawn", now_ms, "busy", factor=question.factor)
     waiting = replace(question, nonce=nonce, held=held, holds=question.holds + 1, counted="")
     if waiting.holds > HOLDS_MAX:
         return _refuse(call, books, "unavailable", "busy", now_ms, (entry,))
@@ -584,8 +510,8 @@ def _refuse(
     entries: tuple[Entry, ...] = (),
     dial: str | None = None,
 ) -> Step:
-    entry = _entry(call, "authz_fail", now_ms, reason, **_about(call))
-    over = replace(call, question=None, pending=None)
+    entry = entry_of(call, "authz_fail", now_ms, reason, **_about(call))
+    over = replace(call, question=None, pending=None, unguarded=(f"number:{dial}",) if dial else ())
     return Step(over, books, Refuse(words, reason, dial), (*entries, entry))
 
 
@@ -593,8 +519,3 @@ def _about(call: Call) -> dict[str, str]:
     """What the pending thing is, for the record."""
     pending = call.pending
     return {"path": pending.about, "queues": ",".join(pending.queues)} if pending else {}
-
-
-def _entry(call: Call, event: str, now_ms: int, reason: str, **detail: str) -> Entry:
-    facts = tuple((name, value) for name, value in detail.items() if value)
-    return Entry(now_ms, event, call.sid, call.ref, reason, facts)

@@ -133,6 +133,9 @@ MEANINGS: Mapping[str, Meaning] = {
     "authz_fail": _session("A caller was refused", _CRITICAL, 1, _FAIL),
     "authz_granted": _session("A caller was let through", _INFO, 1, _OK),
     "authz_step_up": _session("A caller was asked for more", _INFO, "Step Up", _NONE),
+    "call_taken": _session(
+        "An agent took a call that was led to him with nothing asked", _INFO, "Take Call", _OK
+    ),
     "credentials_resealed": _entity("Secrets were sealed with the current key", _WARN, 3, "credentials"),
     "desk_created": _entity("An agent's desk was given a key", _WARN, 1, "desk"),
     "desk_revoked": _entity("A desk's key was ended", _WARN, 4, "desk"),

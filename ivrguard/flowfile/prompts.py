@@ -56,6 +56,8 @@ SAID: Mapping[str, str] = {
     "not_in_service": "no flow answers this number",
     "whisper": "to an agent on a plain phone, before he is connected",
     "sms_text": "the text message with a code",
+    "sms_read_back": "the text message with a code that an agent asks the caller to read out",
+    "read_back_intent": "what such a code is for, where Twilio Verify writes the message",
     "no_intent": "what a code is for, where no rule states an `intent`",
     "sms_warning": "to the account's owner, written: the first factor was right, the second wrong",
     "new_pin": "a new PIN, please",

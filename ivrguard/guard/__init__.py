@@ -19,13 +19,19 @@ from urllib.parse import urlsplit
 
 from ivrguard import log
 from ivrguard.core import admission
-from ivrguard.core.call import Call
+from ivrguard.core.agents import Agent
+from ivrguard.core.call import Call, Told
 from ivrguard.core.errors import Fault, StoreFault, UpstreamFault
 from ivrguard.core.flow import Flow
 from ivrguard.core.handoff import Desk
-from ivrguard.guard import books
+from ivrguard.core.passing import Why
+from ivrguard.core.readback import Sending
+from ivrguard.core.readback import Why as WhyNoCode
+from ivrguard.core.rules import Target
+from ivrguard.guard import books, passing, readback
 from ivrguard.guard import desk as desks
 from ivrguard.guard.background import Background
+from ivrguard.guard.held import HeldCall
 from ivrguard.guard.requests import Hook, about, incoming, led_on, meant
 from ivrguard.guard.webhook import REDIRECTS_MAX, Answer, Conflict, Webhook, ended
 from ivrguard.guard.words import farewell, neutral, said
@@ -239,7 +245,7 @@ class Guard:
             if leg is None or delivery.parent_call_sid != leg.call or leg.redeemed_ms is not None:
                 return Answer(neutral(), "stale")
             call = await self.world.store.read(books.call_key(leg.call))
-            code = await self._whispered_code(call, leg_id) if call is not None else None
+            code = await desks.whispered(self.world, call, leg_id) if call is not None else None
             mounted = await self.world.flow_of(call) if call is not None else None
         except Fault as fault:
             return Answer(twiml.response(), told(fault))
@@ -250,17 +256,6 @@ class Guard:
         only = len(leg.whispers) == 1
         own = [twiml.redirect(url) for number, url in leg.whispers if only or number == delivery.to][:1]
         return Answer(twiml.response(*told_twice, *own), "whisper")
-
-    async def _whispered_code(self, call: Call, leg_id: str) -> str | None:
-        keys = self.world.keys.with_naming(call.naming)
-        for nth in range(books.CODES_TRIED_MAX):
-            code = books.code_of(keys, leg_id, nth)
-            name = books.alias_key(keys, code)
-            assert name is not None
-            alias = await self.world.store.read(name)
-            if alias is not None and alias.leg == leg_id:
-                return code
-        return None
 
     async def callee(self, hook: Hook) -> Answer:
         """A whisper of the IVR's own, on the callee's leg: passed on, unless a caller's leg asks for it."""
@@ -390,3 +385,29 @@ class Guard:
         """A receipt for a token, once; None for every token that is no good. Raises `Fault` as above."""
         self.world.refuse_unrecorded()
         return await desks.redeem(self.world, desk, presented, call_sid)
+
+    async def ask_code(
+        self, agent: Agent, call_sid: str, *, request: str, factor: str = ""
+    ) -> Sending | WhyNoCode | None:
+        """A code for the agent to ask the caller for (guard/readback.py). Raises as above."""
+        return await readback.ask(
+            self.world, self._background, agent, call_sid, request=request, factor=factor
+        )
+
+    async def answer_code(
+        self, agent: Agent, call_sid: str, *, request: str, digits: str
+    ) -> Told | WhyNoCode | None:
+        """Whether what the caller read to the agent is that code. Raises as above."""
+        return await readback.answer(
+            self.world, self._background, agent, call_sid, request=request, digits=digits
+        )
+
+    async def pass_on(
+        self, agent: Agent, call_sid: str, *, to: Target, intent: str, request: str
+    ) -> passing.PassedOn | Why | None:
+        """The caller for another agent (guard/passing.py). Raises as above."""
+        return await passing.pass_on(self.world, agent, call_sid, to=to, intent=intent, request=request)
+
+    async def name_account(self, agent: Agent, call_sid: str, digits: str) -> Why | HeldCall | None:
+        """Whose account the caller speaks for, as he told the agent. Raises as above."""
+        return await passing.name_account(self.world, agent, call_sid, digits)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ivrguard.core import call as calls
-from ivrguard.core import handoff, lockout
+from ivrguard.core import handoff, lockout, passing
 from ivrguard.core.audit import Entry
 from ivrguard.core.call import Call
 from ivrguard.core.handoff import Desk, Leg
@@ -85,12 +85,17 @@ async def desk_of(world: World, secret: str) -> Desk | None:
 
 
 async def redeem(world: World, desk: Desk, presented: str, call_sid: str | None) -> Receipt | None:
-    """Spend what was presented (a token, a whisper code, or the CallSid of a call in a plain queue)."""
+    """
+    Spend what was presented: a token, a whisper code, or the CallSid of a call in a plain queue. A CallSid is also what
+    there is of a call that was led to the desk's queue unasked (core/passing.py, `take`).
+    """
     alias = await _alias(world, presented)
     leg = await world.store.read(books.leg_key(alias.leg)) if alias is not None else None
-    call = await world.store.read(books.call_key(leg.call)) if leg is not None else None
+    named = presented if books.CALL_SID.fullmatch(presented) and call_sid in {None, presented} else ""
+    sid = leg.call if leg is not None else named
+    call = await world.store.read(books.call_key(sid)) if sid else None
     mounted = await world.flow_of(call) if call is not None else None
-    outcome = await _amend(world, desk, leg, call, mounted, call_sid)
+    outcome = await _amend(world, desk, leg, call, mounted, call_sid, by_sid=bool(named))
     if isinstance(outcome, handoff.Refused) or call is None or mounted is None:
         return None
     return _receipt(world, outcome.leg, call, mounted, desk)
@@ -113,12 +118,15 @@ async def _amend(
     call: Call | None,
     mounted: Mounted | None,
     call_sid: str | None,
+    *,
+    by_sid: bool = False,
 ) -> Outcome:
     ledger_key = books.ledger_key(f"desk/{desk.name}")
+    now, attempt, taken_leg = world.clock(), world.nonce(), world.nonce()
     keys: list[Key[object]] = [ledger_key]
-    if leg is not None and call is not None and mounted is not None:
-        keys += [books.leg_key(leg.id), books.call_key(call.sid), *books.account_keys(mounted.flow, call)]
-    now, attempt = world.clock(), world.nonce()
+    if call is not None and mounted is not None:
+        keys += [books.call_key(call.sid), *books.account_keys(mounted.flow, call)]
+        keys += [books.leg_key(name) for name in ([leg.id] if leg is not None else []) + [taken_leg] * by_sid]
 
     def change(values: books.Values) -> Change[Outcome]:
         ledger = values[ledger_key]
@@ -141,6 +149,19 @@ async def _amend(
             now_ms=now,
         )
         puts: list[Put] = []
+        if (
+            isinstance(outcome, handoff.Refused)
+            and by_sid
+            and allowed
+            and call is not None
+            and mounted is not None
+        ):
+            live = values[books.call_key(call.sid)]
+            taken = passing.take(mounted.flow, live, desk, taken_leg, now) if isinstance(live, Call) else None
+            if taken is not None:
+                outcome = handoff.Redeemed(taken.outcome, taken.entries[0])
+                expires = now + books.CALL_KEPT_S * 1000
+                puts.append(Put(books.call_key(call.sid), taken.call, expires, call.began_ms))
         if isinstance(outcome, handoff.Redeemed):
             counted = lockout.withdraw(counted, attempt)
             puts.append(Put(books.leg_key(outcome.leg.id), outcome.leg, now + books.CALL_KEPT_S * 1000))
@@ -155,16 +176,29 @@ async def _amend(
 def _receipt(world: World, leg: Leg, call: Call, mounted: Mounted, desk: Desk) -> Receipt:
     now = world.clock()
     claims = handoff.receipt_claims(
-        leg, issuer=world.issuer, actors=(desk.name,), receipt_id=world.nonce(), now_ms=now
+        leg, issuer=world.issuer, actors=(desk.name, *leg.actors), receipt_id=world.nonce(), now_ms=now
     )
     return Receipt(
         jwt=world.keys.sign(claims, typ="ivrguard-receipt+jwt"),
         call_sid=leg.call,
-        account=leg.account,
+        account=leg.account if leg.auth_ms else "",
         acr=str(claims["acr"]),
         amr=leg.amr,
-        age_s=max(0, now - leg.auth_ms) // 1000,
+        age_s=max(0, now - leg.auth_ms) // 1000 if leg.auth_ms else 0,
         intent=leg.intent,
         may=handoff.standing(mounted.flow, call.proofs, now),
         notes=call.notes,
     )
+
+
+async def whispered(world: World, call: Call, leg_id: str) -> str | None:
+    """The code of a hand-over by plain phone; None: it has none (any more)."""
+    keys = world.keys.with_naming(call.naming)
+    for nth in range(books.CODES_TRIED_MAX):
+        code = books.code_of(keys, leg_id, nth)
+        name = books.alias_key(keys, code)
+        assert name is not None
+        alias = await world.store.read(name)
+        if alias is not None and alias.leg == leg_id:
+            return code
+    return None

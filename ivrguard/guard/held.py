@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ivrguard.core.agents import Agent, holds
 from ivrguard.core.call import Call
-from ivrguard.core.handoff import Leg
+from ivrguard.core.handoff import Leg, in_hands
 from ivrguard.core.standing import Standing, standing_of
 from ivrguard.guard import books
 from ivrguard.guard.world import Mounted, World
@@ -33,12 +33,11 @@ async def held(world: World, agent: Agent, call_sid: str) -> HeldCall | None:
     call = await world.store.read(books.call_key(call_sid))
     if call is None or not call.legs:
         return None
-    last = await world.store.read(books.leg_key(call.legs[-1]))
-    mounted = await world.flow_of(call) if holds(agent, last) else None
-    if mounted is None:
-        return None
-    legs = [await world.store.read(books.leg_key(name)) for name in call.legs]
-    return HeldCall(call, mounted, tuple(leg for leg in legs if leg is not None))
+    read = [await world.store.read(books.leg_key(name)) for name in call.legs]
+    legs = [leg for leg in read if leg is not None]
+    legs = legs[: in_hands(legs) + 1]
+    mounted = await world.flow_of(call) if legs and holds(agent, legs[-1]) else None
+    return HeldCall(call, mounted, tuple(legs)) if mounted is not None else None
 
 
 async def seen(world: World, found: HeldCall) -> Standing:

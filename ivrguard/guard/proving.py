@@ -1,5 +1,5 @@
 """
-A caller's answer judged, and codes and messages on their way: what proving needs of the world.
+Whose account a caller speaks for, his answer judged, codes and messages on their way: what proving needs of the world.
 
 The laws of this file:
 
@@ -13,6 +13,7 @@ The laws of this file:
 
 from ivrguard import log
 from ivrguard.core import call as calls
+from ivrguard.core import lockout
 from ivrguard.core.assurance import Kind
 from ivrguard.core.audit import Entry
 from ivrguard.core.call import Call
@@ -20,6 +21,7 @@ from ivrguard.core.caller import country_prefix
 from ivrguard.core.errors import Fault, NotifyFault, OutOfSight
 from ivrguard.core.flow import Factor, Flow, Via
 from ivrguard.core.lookup import NumberFacts, withheld
+from ivrguard.core.values import replace
 from ivrguard.guard import books
 from ivrguard.guard.world import World
 from ivrguard.ports import Account, Challenge, Change, Credential, Messenger, Put, Right, Verdict
@@ -29,6 +31,27 @@ CHECK_DEADLINE_S = 4.0
 LOOKUP_DEADLINE_S = 2.0
 
 logger = log.get()
+
+
+async def find(world: World, flow: Flow, call: Call, digits: str) -> calls.Found:
+    """The account that the digits name. Whether it exists or not: the same look-ups, the same shape."""
+    caller = call.caller
+    if digits == calls.KNOWN_NUMBER_KEY and calls.offers_number(flow, call):
+        account, claimed = await world.directory.by_number(caller.value), f"number:{caller.value}"
+    else:
+        account, claimed = await world.directory.by_id(digits), digits
+    every = tuple(flow.factors)
+    name = account.id if account else claimed
+    numbers = await world.store.read(books.trust_key(name)) or ()
+    trusted = lockout.trusts(numbers, caller.value, world.clock())
+    ref = world.keys.with_naming(call.naming).pseudonym("account", name)
+    to, prefix = to_of(world, account, name)
+    found = calls.Found(name, account is not None, ref, every, trusted, to=to, to_prefix=prefix)
+    if account is None:
+        return found
+    kinds = {credential.kind for credential in account.credentials}
+    enrolled = tuple(factor for factor in every if flow.factors[factor].kind in kinds)
+    return replace(found, enrolled=enrolled, language=account.language)
 
 
 async def judge(world: World, flow: Flow, call: Call, move: calls.Judge, digits: str) -> Verdict:
@@ -81,11 +104,10 @@ async def _verified(world: World, sent: calls.Sent | None, digits: str) -> Verdi
 
 
 def challenge_of(flow: Flow, call: Call, sent: calls.Sent) -> Challenge:
-    """What a code of our own is made from."""
+    """What a code of our own is made from: one that is read to an agent is for that, and no code to be keyed."""
     digits = flow.factors[sent.factor].digits
-    return Challenge(
-        sent.id, call.account, call.sid, sent.intent, digits, sent.at_ms, sent.valid_s, call.naming
-    )
+    intent = f"read_back:{sent.intent}" if sent.asked_by else sent.intent
+    return Challenge(sent.id, call.account, call.sid, intent, digits, sent.at_ms, sent.valid_s, call.naming)
 
 
 async def send_code(world: World, flow: Flow, call: Call, sent: calls.Sent) -> None:
@@ -99,11 +121,14 @@ async def send_code(world: World, flow: Flow, call: Call, sent: calls.Sent) -> N
     catalogue = flow.catalogue(call.language or account.language)
     intent = catalogue.prompts.get(f"intent.{sent.intent}", sent.intent) or catalogue.prompts["no_intent"]
     if factor.via is Via.VERIFY:
+        if sent.asked_by:
+            intent = catalogue.prompts["read_back_intent"].format(intent=intent)
         await _start(world, sent, number, intent, catalogue.language)
         return
     messenger = _messenger(world)
     code = world.codes.code(challenge_of(flow, call, sent))
-    text = catalogue.prompts["sms_text"].format(code=code, intent=intent)
+    name = "sms_read_back" if sent.asked_by else "sms_text"
+    text = catalogue.prompts[name].format(code=code, intent=intent)
     await messenger.send(number, text, deadline_s=SEND_DEADLINE_S)
 
 

@@ -18,7 +18,7 @@ from hmac import compare_digest
 from urllib.parse import urlsplit
 
 from ivrguard import log
-from ivrguard.core import admission, lockout
+from ivrguard.core import admission
 from ivrguard.core import call as calls
 from ivrguard.core.assurance import Freshness, amr, authenticated_ms, reached
 from ivrguard.core.audit import Entry
@@ -191,24 +191,7 @@ class Webhook:
                 return calls.Answered(looks, nonce, same=compare_digest(first, digits.encode()))
 
     async def _find(self, digits: str) -> calls.Found:
-        """The account that the keys name. Whether it exists or not: the same look-ups, the same shape."""
-        caller = self._call.caller
-        if digits == calls.KNOWN_NUMBER_KEY and calls.offers_number(self._flow, self._call):
-            account, claimed = await self._world.directory.by_number(caller.value), f"number:{caller.value}"
-        else:
-            account, claimed = await self._world.directory.by_id(digits), digits
-        every = tuple(self._flow.factors)
-        name = account.id if account else claimed
-        numbers = await self._world.store.read(books.trust_key(name)) or ()
-        trusted = lockout.trusts(numbers, caller.value, self._world.clock())
-        ref = self._keys_of_call.pseudonym("account", name)
-        to, prefix = proving.to_of(self._world, account, name)
-        found = calls.Found(name, account is not None, ref, every, trusted, to=to, to_prefix=prefix)
-        if account is None:
-            return found
-        kinds = {credential.kind for credential in account.credentials}
-        enrolled = tuple(factor for factor in every if self._flow.factors[factor].kind in kinds)
-        return replace(found, enrolled=enrolled, language=account.language)
+        return await proving.find(self._world, self._flow, self._call, digits)
 
     def _visit(self, path: str, method: str, digits: str | None, transfer: Target | None = None) -> Visit:
         local = datetime.fromtimestamp(self._world.clock() / 1000, UTC).astimezone(self._mounted.zone)
@@ -369,7 +352,7 @@ class Webhook:
             raise UpstreamFault(f"the IVR answered {reply.status} to {urlsplit(request.url).path}")
         with about(reply.url):
             read = document.read(reply.body, reply.content_type, reply.url)
-        return calls.Replied(self._cut(read, 0)), read
+        return self._replied(read, 0), read
 
     def _redirected(self, request: Request, reply: Reply) -> Event:
         """A redirect is a new request, to the rules as well."""
@@ -386,7 +369,15 @@ class Webhook:
         base, body = json.loads(self._unseal(held, "rest"))
         read = document.read(body.encode(), "text/xml", base)
         self._carry = document.Carry(0, books.token_of(self._keys_of_call, leg), self._url(f"whisper/{leg}"))
-        return calls.Replied(self._cut(read, 1)), read
+        return self._replied(read, 1), read
+
+    def _replied(self, read: document.Document, first: int) -> calls.Replied:
+        """What of the document, from element `first` on, needs something, and what anybody may be connected to before it."""
+        cut = self._cut(read, first)
+        sites = (site for site in read.transfers if site.index >= first)
+        open_ = (site for site in sites if cut is None or site.index < self._cut_index)
+        unguarded = dict.fromkeys(str(target) for site in open_ for target in site.targets)
+        return calls.Replied(cut, unguarded=tuple(unguarded))
 
     def _cut(self, read: document.Document, first: int) -> calls.Cut | None:
         """The first protected transfer at or after element `first`: what it wants, and the rest, sealed."""

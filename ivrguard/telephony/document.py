@@ -120,7 +120,7 @@ _PLACES = {  # where Twilio runs what can reach a person; anywhere else it is re
 }
 _TRANSFERS = frozenset({"Dial", "Enqueue", "Queue", "Refer", "Connect"})
 _NOUNS = frozenset(tag for tag, places in _PLACES.items() if "Dial" in places)
-_CARRIERS = {
+CARRIERS = {  # how a token can travel to a target of this kind, see `Document.carriers`
     "workflow": "task",
     "client": "parameter",
     "application": "parameter",
@@ -268,7 +268,7 @@ class Document:
         header), `whisper` (spoken on the callee's phone), or `call`: nothing can be carried, the
         desk redeems by CallSid.
         """
-        return frozenset(_CARRIERS.get(each.kind, "call") for each in self._site(index).targets)
+        return frozenset(CARRIERS.get(each.kind, "call") for each in self._site(index).targets)
 
     def own_whispers(self, index: int) -> tuple[Whisper, ...]:
         """

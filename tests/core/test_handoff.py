@@ -13,6 +13,8 @@ from ivrguard.core.assurance import CLOCK_SKEW_MS, AllOf, AnyOf, Kind, Proof
 from ivrguard.core.audit import Entry
 from ivrguard.core.flow import Factor, Flow, Identify, Upstream
 from ivrguard.core.handoff import (
+    ACTOR_CHARS_MAX,
+    ACTORS_MAX,
     RECEIPT_VALID_S,
     Desk,
     Holder,
@@ -21,6 +23,7 @@ from ivrguard.core.handoff import (
     Redeemed,
     Refused,
     Spoiled,
+    in_hands,
     mint,
     receipt_claims,
     redeem,
@@ -401,27 +404,130 @@ def test_a_receipt_names_who_holds_the_caller(actors, act):
 
 
 def test_a_receipt_of_nothing_proved_says_none():
-    """An open transfer has no level to show."""
-    claims = receipt_claims(replace(LEG, acr=()), issuer="x", actors=(), receipt_id="r", now_ms=NOON)
+    """It has no level to show, and names nobody: an account that is only claimed is nobody's identity."""
+    nothing = replace(LEG, acr=(), amr=(), auth_ms=0)
+
+    claims = receipt_claims(nothing, issuer="x", actors=(), receipt_id="r", now_ms=NOON)
 
     assert claims["acr"] == "none"
+    assert not {"sub", "auth_time"} & claims.keys()
 
 
-def test_a_receipt_at_five_hops_fits_into_1024_characters():
-    """As a JWT: header, claims and an Ed25519 signature, in base64url (RFC 7515)."""
-    sid = "CA" + "0123456789abcdef" * 2
-    header = {"alg": "EdDSA", "kid": "a" * 16, "typ": "ivrguard-receipt+jwt"}
-    leg = replace(LEG, call=sid, account="1234567890ab", queues=("enqueue:fraud-and-disputes",))
-    hops = [
-        f"desk-{city}-{number:03d}"
-        for number, city in enumerate(("berlin", "madrid", "dublin", "oslo", "rome"))
-    ]
+LONGEST = replace(
+    LEG, call="CA" + "0123456789abcdef" * 2, account="1" * 12, queues=("workflow:WW" + "f" * 32,)
+)
+"""What stands in a receipt beside the names, as long as Twilio and the example flows have it."""
 
+
+def receipt_of(actors, leg=LONGEST):
+    """The claims, and how long the JWT is: header, claims and an Ed25519 signature, in base64url (RFC 7515)."""
     claims = receipt_claims(
-        leg, issuer="https://guard.bank.example", actors=hops, receipt_id="r" * 22, now_ms=NOON
+        leg, issuer="https://ivrguard.calls.bank.example", actors=actors, receipt_id="r" * 32, now_ms=NOON
     )
-    parts = [json.dumps(part, separators=(",", ":")).encode() for part in (header, claims)]
-    length = sum((len(part) * 8 + 5) // 6 for part in (*parts, bytes(64))) + len("..")
+    header = {"alg": "EdDSA", "kid": "k" * 25, "typ": "ivrguard-receipt+jwt"}
+    parts = [
+        json.dumps(part, ensure_ascii=False, separators=(",", ":")).encode() for part in (header, claims)
+    ]
+    return claims, sum((len(part) * 8 + 5) // 6 for part in (*parts, bytes(64))) + len("..")
+
+
+def named_in(claims):
+    """Whom `act` names, the current one first."""
+    act, names = claims.get("act"), []
+    while act is not None:
+        assert act.keys() <= {"sub", "act"}
+        names.append(act["sub"])
+        act = act.get("act")
+    return names
+
+
+NAMES = st.one_of(
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=255),
+    st.text(min_size=1, max_size=255),
+)
+
+
+LONG = (["oidc:" + "x" * 250] * 9, ["\U0001f4de" * 255] * 5, ['"' * 300] * 5)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=9))
+@example(LONG[0])
+@example(LONG[1])
+@example(LONG[2])
+def test_a_receipt_fits_into_1024_characters(actors):
+    """Whatever the agents' names: the current one always stands there, and those before him in their order, the last ones."""
+    check_receipt(actors)
+
+
+def check_receipt(actors):
+    claims, length = receipt_of(actors)
 
     assert length <= 1_024
-    assert len(parts[1]) <= 700
+    names = named_in(claims)
+    assert 1 <= len(names) <= ACTORS_MAX
+    for name, actor in zip(names, actors, strict=False):
+        assert len(name) <= ACTOR_CHARS_MAX
+        assert name == actor or (name.startswith(actor[:19]) and len(actor) > ACTOR_CHARS_MAX)
+
+
+@pytest.mark.parametrize("length", [1, 24, 32, 33, 255])
+def test_five_hops_are_all_named(length):
+    """Names of plain letters, however long, each another one; of six hops, the oldest is left to the record."""
+    actors = [f"{number}" + "a" * (length - 2) + f"{number}" * (length > 1) for number in range(6)]
+
+    names = named_in(receipt_of(actors)[0])
+
+    assert len(set(names)) == ACTORS_MAX
+    assert [name[0] for name in names] == list("01234")
+
+
+def without_shortening(patch):
+    patch.setattr(handoff, "ACTOR_CHARS_MAX", 1_000)
+
+
+def without_a_limit(patch):
+    patch.setattr(handoff, "CLAIMS_BYTES_MAX", 10_000)
+
+
+@pytest.mark.parametrize(("plant", "actors"), [(without_shortening, LONG[0]), (without_a_limit, LONG[1])])
+def test_a_receipt_that_is_too_long_is_found(monkeypatch, plant, actors):
+    """With either rule taken out, the check of the property turns red."""
+    plant(monkeypatch)
+
+    with pytest.raises(AssertionError):
+        check_receipt(actors)
+
+
+# ── in whose hands ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("legs", "at"),
+    [
+        ("R", 0),
+        ("-", 0),
+        ("Rp", 0),
+        ("RP", 1),
+        ("Rpp", 0),
+        ("RPp", 1),
+        ("Rp-", 2),
+        ("RpR", 2),
+        ("R-", 1),
+        ("p", 0),
+    ],
+)
+def test_in_whose_hands_a_call_is(legs, at):
+    """
+    `R`, `-`: put through by the IVR, redeemed or not; `P`, `p`: passed on by an agent, redeemed or not. Who passed on holds
+    the caller until somebody redeems; who the IVR put him through from does not.
+    """
+    made = [
+        replace(
+            LEG,
+            redeemed_ms=NOON if one.isupper() else None,
+            actors=("ann",) if one.lower() == "p" else (),
+        )
+        for one in legs
+    ]
+
+    assert in_hands(made) == at

@@ -642,8 +642,22 @@ def test_a_wrong_answer_in_the_lock_may_lead_to_a_human():
     talk = identified(replace(locked(), flow=flow).again())
 
     talk = guess(guess(talk, allowed=False), allowed=False)
-    guess(talk, allowed=False, then="refuse: refused, tries, dial +18005550199")
-    guess(guess(guess(identified(Talk(flow)))), then="refuse: refused, tries")
+    refused = guess(talk, allowed=False, then="refuse: refused, tries, dial +18005550199")
+    assert refused.call.unguarded == ("number:+18005550199",), "he may take the call (core/passing.py)"
+    other = guess(guess(guess(identified(Talk(flow)))), then="refuse: refused, tries")
+    assert other.call.unguarded == ()
+
+
+def test_where_the_last_document_leads_unasked_is_kept():
+    """Of each document anew; what the call is asked meanwhile changes nothing of it."""
+    led = Heard("the IVR replies", lambda _: Replied(unguarded=("enqueue:fraud-line",)))
+    talk = Talk() >> arrives("/hours") << "forward what came" >> led << "rest"
+    assert talk.call.unguarded == ("enqueue:fraud-line",)
+
+    talk = talk >> arrives("/menu") << "ask identify (13)"
+    assert talk.call.unguarded == ("enqueue:fraud-line",)
+    talk = talk >> arrives("/hours") << "forward what came" >> REPLIED << "rest"
+    assert talk.call.unguarded == ()
 
 
 def heard(talk: Talk) -> list[tuple[object, ...]]:
@@ -2167,7 +2181,7 @@ test_any_events_in_any_order = AnyCalls.TestCase
 
 # ── planted faults: something must turn red ──────────────────────────────────────────────────────────────
 
-MISSING, RESERVE, SETTLE, CONCERNED = demands.missing, steps._reserve, steps._settle, calls.concerned
+MISSING, RESERVE, SETTLE, CONCERNED = demands.missing, steps.reserve, steps.settle, calls.concerned
 CLAIM, ASK, JUDGED, ANSWERED, REPLY = calls.claim, steps._ask, steps._judged, steps._answered, steps._replied
 
 
@@ -2265,11 +2279,11 @@ FAULTS: list[tuple[str, Callable[..., object]]] = [
     ("missing", within_ignored),
     ("missing", reverify_ignored),
     ("missing", old_proofs_fresh),
-    ("_reserve", nothing_counted),
-    ("_reserve", locked_judged_anyway),
-    ("_reserve", counted_per_question),
+    ("reserve", nothing_counted),
+    ("reserve", locked_judged_anyway),
+    ("reserve", counted_per_question),
     ("concerned", number_not_counted),
-    ("_settle", number_forgiven),
+    ("settle", number_forgiven),
     ("claim", trust_without_attestation),
     ("_ask", sends_without_end),
     ("_judged", steps_used_again),
@@ -2306,8 +2320,8 @@ def test_the_machine_finds_each_planted_fault(monkeypatch, name, fault):
     [
         ("claim", proofs_kept_at_a_claim, test_speaking_for_another_account_drops_what_the_first_one_proved),
         ("current_code", code_for_any_intent, test_a_code_is_bound_to_its_intent),
-        ("_settle", number_forgiven, test_a_right_answer_does_not_forgive_a_number_its_wrong_ones),
-        ("_settle", busy_forgives, test_an_answer_to_a_question_that_waits_is_not_counted),
+        ("settle", number_forgiven, test_a_right_answer_does_not_forgive_a_number_its_wrong_ones),
+        ("settle", busy_forgives, test_an_answer_to_a_question_that_waits_is_not_counted),
         ("_judged", steps_used_again, test_a_step_of_an_authenticator_app_is_used_once),
         ("missing", reverify_ignored, test_a_transfer_asks_once_more),
         ("missing", enrolment_shows, test_unknown_known_and_locked_accounts_hear_the_same),

@@ -198,7 +198,7 @@ def shift_clock(path: Path) -> None:
 
 def count_after_judging() -> None:
     """Judge, and count afterwards: what most servers do."""
-    reserve, judged = steps._reserve, steps._judged
+    reserve, judged = steps.reserve, steps._judged
 
     def look(flow, call, books, factor, attempt, now_ms):
         return books, reserve(flow, call, books, factor, attempt, now_ms)[1]
@@ -209,7 +209,7 @@ def count_after_judging() -> None:
             books, _ = reserve(flow, call, books, question.factor, question.counted, now_ms)
         return judged(flow, call, books, event, now_ms)
 
-    steps._reserve, steps._judged = look, then_count
+    steps.reserve, steps._judged = look, then_count
 
 
 def record_apart() -> None:

@@ -16,7 +16,7 @@ from ivrguard.flowfile.tree import Reader
     [
         ("\npin: Please", "\npinn: Please", "pinn: unknown key 'pinn'; did you mean 'pin'?"),
         ("intent.wire:", "intent.a wire:", "intent.a wire: unknown key 'intent.a wire'"),
-        ("{code} is", "{cod} {code} is", "sms_text: there is no {cod} to fill in here; known: {code}, {intent}"),
+        ("\nsms_text: >-\n  {code} is", "\nsms_text: >-\n  {cod} {code} is", "sms_text: there is no {cod} to fill in here; known: {code}, {intent}"),
         ("not_heard: We", "not_heard: We {digits}", "not_heard: there is no {digits} to fill in here; known: none"),
         ("code is {code}", "code is", "whisper: without {code} this says nothing; put it in"),
         ("your {digits} digit PIN", "your {digits digit PIN", "pin: a brace stands alone"),

@@ -428,11 +428,11 @@ def with_locks_that_tries_extend(patch):
 
     original = lockout.reserve
     patch.setattr(lockout, "reserve", reserve)
-    plant(patch, "_reserve", extending(steps._reserve, reserve))
+    plant(patch, "reserve", extending(steps.reserve, reserve))
 
 
 def extending(original, reserve):
-    """`_reserve` that keeps the ledgers of a refused attempt as `reserve` made them."""
+    """`reserve` that keeps the ledgers of a refused attempt as `reserve` made them."""
 
     def reserved(flow, call, books, factor, attempt, now_ms):
         after, allowed = original(flow, call, books, factor, attempt, now_ms)

@@ -254,13 +254,13 @@ def with_messages_counted_together(patch):
 
 def with_a_lane_that_never_locks(patch):
     """A trusted caller may guess for ever."""
-    reserve = steps._reserve
+    reserve = steps.reserve
 
     def reserved(flow, call, ledgers, *more):
         after, allowed = reserve(flow, call, ledgers, *more)
         return after, allowed or call.lane != lockout.POOL
 
-    plant(patch, "_reserve", reserved)
+    plant(patch, "reserve", reserved)
 
 
 def with_trust_as_a_factor(patch):

@@ -400,7 +400,7 @@ def asked_by_what_is_enrolled(monkeypatch) -> None:
 
 def messages_to_the_locked(monkeypatch) -> None:
     """A code goes out although no answer to it is judged."""
-    plant(monkeypatch, "_is_locked", lambda *_: False)
+    plant(monkeypatch, "is_locked", lambda *_: False)
 
 
 def unknown_accounts_are_told(monkeypatch) -> None:
@@ -417,12 +417,12 @@ def unknown_accounts_are_told(monkeypatch) -> None:
 
 def the_record_forgets(monkeypatch) -> None:
     """The record has the caller's words: nobody can look into an attack afterwards."""
-    real = steps._entry
+    real = steps.entry_of
 
     def entry(call, event, now_ms, reason, **detail):
         return real(call, event, now_ms, "" if event == "account_claimed" else reason, **detail)
 
-    plant(monkeypatch, "_entry", entry)
+    plant(monkeypatch, "entry_of", entry)
 
 
 FAULTS: list[tuple[Callable[..., None], Callable[..., object], str]] = [

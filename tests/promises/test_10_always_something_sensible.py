@@ -730,9 +730,7 @@ def no_other_factor_is_tried(monkeypatch) -> None:
 
 def waiting_counts(monkeypatch) -> None:
     """An answer that waits for a thread is a failure each time."""
-    plant(
-        monkeypatch, "_settle", lambda *args, **_: next(one for one in args if isinstance(one, calls.Books))
-    )
+    plant(monkeypatch, "settle", lambda *args, **_: next(one for one in args if isinstance(one, calls.Books)))
 
 
 def busy_is_wrong(monkeypatch) -> None:

@@ -115,12 +115,12 @@ def with_a_count_per_caller(patch):
 
 def with_an_attempt_per_question(patch):
     """All answers to one question are one attempt."""
-    reserve = steps._reserve
+    reserve = steps.reserve
 
     def once(flow, call, books_, factor, attempt, now):
         return reserve(flow, call, books_, factor, attempt.partition("/")[0], now)
 
-    plant(patch, "_reserve", once)
+    plant(patch, "reserve", once)
 
 
 def with_wrong_answers_taken_back(patch):
@@ -129,7 +129,7 @@ def with_wrong_answers_taken_back(patch):
 
     def lenient(flow, call, books_, event, now):
         if event.right is False and call.question is not None and call.question.counted:
-            books_ = steps._settle(
+            books_ = steps.settle(
                 flow, call, books_, call.question.factor, call.question.counted, right=False
             )
         return judged(flow, call, books_, event, now)
@@ -181,7 +181,7 @@ def with_tokens_that_work_twice(patch):
 
 def with_tokens_for_any_queue(patch):
     """Which queue a desk serves is not looked at."""
-    patch.setattr(handoff, "_serves", lambda *_: True)
+    patch.setattr(handoff, "served", lambda _, queues: queues[0])
 
 
 def with_tokens_after_the_call(patch):
@@ -295,7 +295,7 @@ def with_ends_that_repeat(patch):
 
 def with_entries_lost(patch):
     """A lock is not worth an entry."""
-    patch.setattr(steps, "_locks", lambda *_: ())
+    patch.setattr(steps, "locks_made", lambda *_: ())
 
 
 def with_success_off_the_record(patch):

@@ -90,7 +90,7 @@ def without_lookup(patch):
 
 def without_send_limits(patch):
     """Codes are not counted."""
-    patch.setattr(steps, "_counted", lambda flow, call, books, now_ms: (books, ""))
+    patch.setattr(steps, "count_send", lambda flow, call, books, now_ms: (books, ""))
 
 
 def with_owners_untold(patch):

@@ -96,8 +96,8 @@ def with_reserve_that_counts_nothing(patch):
 
 def with_right_answers_while_locked(patch):
     """A guess is judged while the account is locked, and taken."""
-    reserve = steps._reserve
-    patch.setattr(steps, "_reserve", lambda *args: (reserve(*args)[0], True))
+    reserve = steps.reserve
+    patch.setattr(steps, "reserve", lambda *args: (reserve(*args)[0], True))
 
 
 def with_torn_amendments(patch):
