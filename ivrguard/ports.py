@@ -375,6 +375,30 @@ class Recordings(Protocol):
         """Let those of these recordings that are paused go on. Raises as `pause`, when one may not."""
 
 
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """What the provider says of one leg: who called whom, which way (`inbound`, …), and the leg that dialled it, or ""."""
+
+    from_: str = field(repr=False)
+    to: str = field(repr=False)
+    direction: str
+    parent: str = ""
+
+
+class Provider(Protocol):
+    """The provider's REST API, asked about calls that the guard must judge and does not know."""
+
+    async def leg(self, account_sid: str, call_sid: str) -> Leg | None:
+        """This leg; None: there is no such call. Raises `core.errors.NotifyFault` when nobody can say."""
+
+    async def members(self, account_sid: str, conference: str) -> tuple[str, ...]:
+        """
+        The CallSids of who is in a conference, by its SID or its name: none, if there is no such one.
+
+        Raises `core.errors.NotifyFault` when there may be others.
+        """
+
+
 class Pins(Protocol):
     """Changing a PIN, where the accounts are kept."""
 

@@ -206,6 +206,8 @@ def server_of(
                 shared_keys=tuple(SharedKey(*one) for one in configured.twilio_shared_keys),
                 upstream_token=configured.upstream_token,
                 messenger=twilio.messenger,
+                side_door_keys=configured.side_door_keys,
+                side_door_api_url=configured.side_door_api_url,
                 bank=access_of(configured),
                 verifications=twilio.verify,
                 numbers=twilio.lookup,

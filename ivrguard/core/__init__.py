@@ -38,5 +38,6 @@ Where is …?
 | one indivisible act | stores/, `amend` |
 | the attacks that are played against a flow | phone/redteam/ |
 | a webhook's way in | web/voice.py |
+| what the IVR may have done by REST | guard/side_door.py; telephony/rest.py |
 | what is measured, and what is traced | web/watched.py; web/otlp.py |
 """

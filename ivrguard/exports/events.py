@@ -145,6 +145,8 @@ MEANINGS: Mapping[str, Meaning] = {
     "owner_not_notified": _account("The owner could not be written to", _WARN, "Notify", _FAIL),
     "owner_notified": _account("The owner was written to", _INFO, "Notify"),
     "record_pruned": _entity("Old entries of the record were archived and taken out", _WARN, 4, "record"),
+    "rest_call_led": _session("The IVR led a call elsewhere by REST", _INFO, "Lead", _NONE),
+    "rest_refused": _session("What the IVR asked by REST was refused", _WARN, "Lead", _FAIL),
     "sensitive_read": _entity("Accounts were exported", _WARN, 2, "accounts"),
     "session_ended": _authentication("A call ended", _INFO, 2, _OK),
     "store_restored": _entity("The store was put back to an earlier state", _CRITICAL, 3, "store"),

@@ -28,7 +28,7 @@ from ivrguard.core.passing import Why
 from ivrguard.core.readback import Sending
 from ivrguard.core.readback import Why as WhyNoCode
 from ivrguard.core.rules import Target
-from ivrguard.guard import books, passing, readback
+from ivrguard.guard import books, passing, readback, side_door
 from ivrguard.guard import desk as desks
 from ivrguard.guard.background import Background
 from ivrguard.guard.held import HeldCall
@@ -186,13 +186,17 @@ class Guard:
                 hint="its factors or levels changed while this call asked for one",
             )
             return Answer(words(mounted, "unavailable"), "flow_changed")
-        inward = None if hook.nonce is not None else mounted.links.inward(hook.target)
+        led = await side_door.document_of(self.world, hook) if hook.led is not None else None
+        if hook.led is not None and led is None:
+            return Answer(neutral(), "stale")
+        asks = hook.nonce is None and led is None
+        inward = mounted.links.inward(hook.target) if asks else None
         if inward is not None and inward.kind is Kind.Q:
             return await self._pass_on(hook, mounted, call, inward)
         if inward is not None and inward.kind is not Kind.T:
             raise Refused("link.mac", "not a link for a caller's leg")
         webhook = Webhook(
-            self.world, self._background, hook, mounted, call, inward=inward, new=stored is None
+            self.world, self._background, hook, mounted, call, inward=inward, new=stored is None, led=led
         )
         match admission.admit(call, hook.fingerprint, inward.turn if inward is not None else call.turn):
             case admission.Admission.FRESH:

@@ -72,6 +72,11 @@ def spent_key(account: str) -> Key[int]:
     return Key("spent", account)
 
 
+def led_key(nonce: str) -> Key[str]:
+    """A document that the IVR leads a call to by REST: sealed, and found by nobody who was not told."""
+    return Key("led", nonce)
+
+
 def leg_key(leg: str) -> Key[Leg]:
     """A hand-over."""
     return Key("leg", leg)

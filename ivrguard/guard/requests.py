@@ -40,8 +40,8 @@ class Hook:
     One webhook of a caller's leg: authenticated, well shaped, not yet looked up.
 
     `target`: path and query as received. `nonce`: which of the guard's own questions it answers; None when it
-    asks something of the IVR. `fingerprint`: under the current naming key; `older_fingerprints`: under each of the
-    others, by its id.
+    asks something of the IVR. `led`: which of the documents that the IVR gave by REST it asks for (guard/side_door.py).
+    `fingerprint`: under the current naming key; `older_fingerprints`: under each of the others, by its id.
     """
 
     delivery: Delivery
@@ -52,6 +52,7 @@ class Hook:
     fingerprint: str
     nonce: str | None = None
     content_type: str = FORM
+    led: str | None = None
     older_fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, call: Call) -> "Hook":

@@ -97,6 +97,7 @@ class Webhook:
         *,
         inward: Inward | None,
         new: bool,
+        led: document.Document | None = None,
     ) -> None:
         self._world = world
         self._keys_of_call = world.keys.with_naming(call.naming)
@@ -107,6 +108,7 @@ class Webhook:
         self._flow: Flow = world.as_it_is_now(mounted)
         self._call = call
         self._new = new
+        self._led = led
         self._quiet = False
         self._digits = hook.delivery.digits or ""
         self._request: Request | None = None
@@ -117,6 +119,9 @@ class Webhook:
 
     async def run(self, *, again: bool) -> Answer:
         """Answer it. `again`: the call has taken it before, but the answer was lost."""
+        if self._led is not None and self._call.question is None:
+            replied = calls.Replied(self._cut(self._led, 0))
+            return await self._finish(replied, self._led, "led", take=not again)
         event = await self._first_event(again=again)
         if event is None:
             return Answer(neutral(), "stale")
@@ -160,6 +165,8 @@ class Webhook:
 
     async def _first_event(self, *, again: bool) -> Event | None:
         call, nonce = self._call, self._world.nonce()
+        if self._led is not None:  # he is being asked: what he keys for the guard must not reach the IVR
+            return calls.Answered(calls.Keyed.REPEAT, nonce)
         if self._inward is not None:
             self._request = incoming(self._hook, self._inward)
             visit = self._visit(self._inward.path, self._request.method, self._hook.delivery.digits)
@@ -404,16 +411,19 @@ class Webhook:
             for own in read.own_whispers(index)
         )
 
-    async def _finish(self, event: Event, read: document.Document, outcome: str) -> Answer:
-        """Rewrite the IVR's document and send it out, remembered."""
+    async def _finish(
+        self, event: Event, read: document.Document, outcome: str, *, take: bool = False
+    ) -> Answer:
+        """Rewrite the IVR's document and send it out, remembered; `take`: at the turn that this webhook makes."""
         assert isinstance(event, calls.Replied)
         cut = None
         if event.cut is not None:
             cut = document.Cut(self._cut_index, self._url(event.cut.nonce))
         with about(read.base):
-            written = read.write(self._mounted.links, turn=self._call.turn, cut=cut, carry=self._carry)
+            turn = self._call.turn + take
+            written = read.write(self._mounted.links, turn=turn, cut=cut, carry=self._carry)
         event = replace(event, resumed=await recordings.resumed(self._world, self._call))
-        _, answer = await self._turn(event, take=False, document_=written)
+        _, answer = await self._turn(event, take=take, document_=written)
         assert answer is not None
         return Answer(answer, outcome)
 

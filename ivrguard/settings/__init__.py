@@ -128,7 +128,7 @@ class Settings(BaseModel):
 
     `twilio_tokens`: AccountSid -> auth tokens in force. `twilio_shared_keys`: (key id, secret, algorithm).
     `sealing_keys`, `peppers`, `naming_keys`, `signing_keys`: key id -> 32 bytes, the current one first.
-    `directory_secret`: (key id, 32 bytes).
+    `directory_secret`: (key id, 32 bytes). `side_door_keys`: (AccountSid, user name) -> password.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -211,6 +211,11 @@ class Settings(BaseModel):
         "Where recordings of calls are paused: the region of the calls, or a test double.",
         "https://api.dublin.ie1.twilio.com",
     )
+    side_door_api_url: Annotated[str, AfterValidator(_url)] = _setting(
+        "https://api.twilio.com",
+        "Where the REST side door leads: the region of the calls, or a test double.",
+        "https://api.dublin.ie1.twilio.com",
+    )
     directory_url: Annotated[str, AfterValidator(_base)] = _setting(
         "",
         "Where the bank's own system finds accounts and judges PINs (directory.md), instead of our own tables.",
@@ -254,6 +259,15 @@ class Settings(BaseModel):
         "<token>",
         shown="the first token of the call's account",
         secret=True,
+    )
+    side_door_keys: Annotated[Mapping[tuple[str, str], str], BeforeValidator(written.side_door_keys)] = (
+        _setting(
+            {},
+            "Opens the REST side door (side-door.md): your IVR's own API keys, each with its account.",
+            "AC…/SK…=<secret>;…",
+            shown="there is no side door",
+            secret=True,
+        )
     )
     directory_secret: Annotated[tuple[str, bytes] | None, BeforeValidator(written.shared_secret)] = _setting(
         None,
@@ -475,6 +489,12 @@ def _belonging_together(settings: Settings) -> Iterator[str]:
         for name in ("traces_ratio", "traces_to_ivr"):
             if name in settings.model_fields_set:
                 yield f"{variable(name)}: {variable('traces_endpoint')} is not set, so nothing is traced; set it, or take this out"
+    for account in sorted(
+        {account for account, _ in settings.side_door_keys} - settings.twilio_tokens.keys()
+    ):
+        yield f"IVRGUARD_SIDE_DOOR_KEYS: {account} has no token in IVRGUARD_TWILIO_TOKENS, which its requests would be made with"
+    if "side_door_api_url" in settings.model_fields_set and not settings.side_door_keys:
+        yield "IVRGUARD_SIDE_DOOR_API_URL: IVRGUARD_SIDE_DOOR_KEYS is not set, so there is no side door; set it, or take this out"
     if settings.store == "postgres" and not settings.database_url:
         yield f"DATABASE_URL: not set, and IVRGUARD_STORE is postgres; {_for_example('database_url')}"
     if settings.audit_keep_days is not None and settings.audit_archive is None:

@@ -49,6 +49,22 @@ def shared_keys(text: str) -> tuple[tuple[str, bytes, str], ...]:
     return tuple(found)
 
 
+def side_door_keys(text: str) -> dict[tuple[str, str], str]:
+    """`AC…/SK…=secret;…`: what the IVR presents at the REST side door, by account and user name."""
+    found: dict[tuple[str, str], str] = {}
+    for place, entry in _entries(text, r"[;\s]+"):
+        name, _, secret = entry.partition("=")
+        sid, _, user = name.partition("/")
+        if not re.fullmatch("AC[0-9a-f]{32}", sid) or not re.fullmatch("[A-Za-z0-9_-]{2,64}", user):
+            raise ValueError(f"entry {place} does not begin with <AccountSid>/<key's SID>=")
+        if (sid, user) in found:
+            raise ValueError(f"entry {place} has a key that stands there already")
+        if not re.fullmatch(f"[!-~]{{{TOKEN_CHARS_MIN},}}", secret):
+            raise ValueError(f"entry {place} has a secret that is none: too short, or with signs not in any")
+        found[sid, user] = secret
+    return found
+
+
 def keys(text: str) -> dict[str, bytes]:
     """`k2=<base64>;k1=<base64>`: 32 bytes by key id, the current one first."""
     found: dict[str, bytes] = {}

@@ -50,6 +50,7 @@ TYPES: Mapping[str, Any] = {
     "desk": Desk,  # by the digest of its key
     "flow": dict[str, str],  # the files that a version was read from
     "incident": Incident,  # a threat: what was reported and heard, and what became of it
+    "led": str,  # a document that the IVR leads a call to by REST, sealed
     "ledger": Ledger,
     "leg": Leg,
     "published": Published,  # the flows that every node has in force

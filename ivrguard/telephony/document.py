@@ -40,6 +40,7 @@ from lxml import etree  # type: ignore[attr-defined]  # compiled, without types
 
 from ivrguard.core.rules import Target
 from ivrguard.telephony.links import Kind, Links, Refused, resolve
+from ivrguard.telephony.targets import address_of, number_of
 from ivrguard.telephony.template import Blanks, Template
 
 DOCUMENT_BYTES_MAX = 64 * 1024
@@ -146,7 +147,6 @@ _CHARSETS = frozenset({"utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "window
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([^\s;"']+)""", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.\-]*:)?//")
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_PHONE_NUMBER = re.compile(r"\+?[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,7 +390,9 @@ def _targets(verb: _Element) -> tuple[Target, ...]:
         case "Queue":
             return (_noun(verb),)
         case "Refer":
-            addresses = tuple(Target("refer", _address(each)) for each in verb if each.tag == "Sip")
+            addresses = tuple(
+                Target("refer", address_of(_said(each, "Uri"))) for each in verb if each.tag == "Sip"
+            )
             return addresses or (Target("unknown", ""),)
         case _:  # Connect
             return tuple(_noun(each) for each in verb if each.tag not in _MACHINES)
@@ -403,7 +405,7 @@ def _dialled(dial: _Element) -> tuple[Target, ...]:
         if any(map(str.isdigit, text)):  # a number beside a noun: nobody says which one is dialled
             raise Refused("document.nesting", "Dial>text")
     elif text:
-        return (Target("number", _number(text)), *nouns)
+        return (Target("number", number_of(text)), *nouns)
     return nouns or (Target("unknown", ""),)
 
 
@@ -411,7 +413,7 @@ def _noun(element: _Element) -> Target:
     """Return whom a noun of Dial or Connect names; `unknown` with the element's name otherwise."""
     match element.tag:
         case "Number" | "Sim" | "WhatsApp" as tag:
-            return Target(tag.lower(), _number(_all_text(element)))
+            return Target(tag.lower(), number_of(_all_text(element)))
         case "Conference" | "Queue" | "Room" as tag:
             return Target(tag.lower(), _all_text(element))
         case "Client":
@@ -419,7 +421,7 @@ def _noun(element: _Element) -> Target:
         case "Application":
             return Target("application", _said(element, "ApplicationSid"))
         case "Sip":
-            return Target("sip", _address(element))
+            return Target("sip", address_of(_said(element, "Uri")))
         case "Conversation":
             return Target("conversation", element.get("serviceInstanceSid", "") or _all_text(element))
         case tag:
@@ -438,25 +440,6 @@ def _said(element: _Element, child: str) -> str:
     """Return what an element names in a child of its own, or as plain text."""
     named = next((each for each in element if each.tag == child), None)
     return _own_text(element) if named is None else _all_text(named)
-
-
-def _number(text: str) -> str:
-    """Return a phone number without the punctuation people put into it; other text as it is."""
-    bare = re.sub(r"[\s().\-]", "", text)
-    return bare if _PHONE_NUMBER.fullmatch(bare) else text
-
-
-def _address(sip: _Element) -> str:
-    """Return the bare address of a SIP URI: scheme, user, host; no password, parameters, headers."""
-    uri = _said(sip, "Uri")
-    scheme, colon, rest = uri.partition(":")
-    if not colon or scheme.lower() not in {"sip", "sips"}:
-        scheme, rest = "sip", uri
-    user, at, host = rest.partition("@")
-    if not at:
-        user, host = "", rest
-    host = re.split("[;?]", host, maxsplit=1)[0].lower()
-    return f"{scheme.lower()}:{user.partition(':')[0]}{at}{host}"
 
 
 def _method(value: str | None) -> str:

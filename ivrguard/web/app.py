@@ -39,6 +39,7 @@ from ivrguard.factors.sms_code import SmsCodeJudge
 from ivrguard.factors.totp import TotpJudge
 from ivrguard.flowfile import LoadedAll
 from ivrguard.guard import Flows, Guard, Mounted, World
+from ivrguard.guard import side_door as door
 from ivrguard.guard.alarms import RiskTeam
 from ivrguard.guard.archive import Follower, Render
 from ivrguard.guard.incidents import ThreatDesk
@@ -63,8 +64,10 @@ from ivrguard.web.agents import Agents
 from ivrguard.web.bank import BankWatch
 from ivrguard.web.identity import Identity
 from ivrguard.web.ops import Metrics, ops_app
+from ivrguard.web.provider import Provider
 from ivrguard.web.recorder import Recorder, Recording
 from ivrguard.web.reload import Reloader
+from ivrguard.web.side_door import Credentials, SideDoor
 from ivrguard.web.upstream import Upstream
 from ivrguard.web.voice import Voice
 from ivrguard.web.watched import TracedGuard, Tracer, WatchedStore, watched
@@ -100,6 +103,9 @@ class Parts:
     What a server is made of. `tokens`: AccountSid -> auth tokens in force; `upstream_token`: what the IVR checks
     signatures with (None: the call's own account's). Port 0 takes a free one.
 
+    `side_door_keys`: what the IVR presents at the REST side door, by account and user name; without any there is none.
+    `side_door_api_url`: where it leads.
+
     `bank`: the way to the bank's own system, which knows the accounts, and judges and changes their PINs, instead of
     our own tables and hashes. `verifications`, `numbers`, `recordings`: see `World`; None: not set up. `alarms`: the ways to the risk team.
 
@@ -122,6 +128,8 @@ class Parts:
     shared_keys: tuple[SharedKey, ...] = field(default=(), repr=False)
     upstream_token: str | None = field(default=None, repr=False)
     messenger: Messenger | None = None
+    side_door_keys: Mapping[tuple[str, str], str] = field(default_factory=dict, repr=False)
+    side_door_api_url: str = "https://api.twilio.com"
     bank: Access | None = None
     verifications: Verifications | None = None
     numbers: NumberLookup | None = None
@@ -175,6 +183,7 @@ class Server:
         self.pins = PinJudge(parts.keyring.peppers, threads=parts.hash_threads)
         codes = SmsCodeJudge(parts.keyring)
         self._upstream = Upstream(self._token_for)
+        self._provider = Provider(parts.tokens, parts.side_door_api_url)
         self.directory = LocalDirectory(store, parts.keyring)
         mounting = partial(mount, parts=parts)
         flows = Flows(tuple(mount(flow, parts) for flow in parts.flows))
@@ -284,10 +293,24 @@ class Server:
             [
                 web.get("/.ivrguard/jwks.json", public_keys),
                 *Agents(self.guard, Identity(self.guard), self.metrics).routes(),
+                *self._side_door(),
                 *voice.routes(),
             ]
         )
         return app
+
+    def _side_door(self) -> list[web.RouteDef]:
+        """The REST side door, if the settings open one."""
+        if not self._parts.side_door_keys:
+            return []
+        return SideDoor(
+            door.SideDoor(self.world, self._provider),
+            self._provider,
+            Credentials(self._parts.side_door_keys, self._parts.tokens),
+            self.metrics,
+            self._parts.public_url,
+            self._parts.chance,
+        ).routes()
 
     async def ready(self) -> str | None:
         """None when a caller would be let through, or why not."""
@@ -340,6 +363,7 @@ class Server:
         `RecordFault` when a copy of the record is required and cannot be written; then everything is closed again.
         """
         await self._upstream.open()
+        await self._provider.open()
         ops = ops_app(self.metrics, self.ready, self.note)
         try:
             await self.recorder.begin()
@@ -435,6 +459,7 @@ class Server:
         await self._last_merge()
         await self.risk_team.close()
         await self._upstream.close()
+        await self._provider.close()
         await self.recorder.finish()
         if self.bank is not None:
             await self.bank.close()

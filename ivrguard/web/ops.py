@@ -59,6 +59,12 @@ class Metrics:
             ["request", "status"],
             registry=self.registry,
         )
+        self.rest = Counter(
+            "ivrguard_rest_requests",
+            "Requests to the REST side door, by what became of them",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.seconds = Histogram(
             "ivrguard_webhook_seconds",
             "Time to answer a webhook, by the kind of its path",

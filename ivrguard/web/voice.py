@@ -20,6 +20,7 @@ import asyncio
 import hashlib
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import aiohttp
@@ -122,6 +123,7 @@ class Voice:
         own = "/.ivrguard"
         return [
             web.post(own + "/call/whisper/{leg:[0-9a-f]{32}}", self._handler(self._whisper)),
+            web.post(own + "/call/led/{led:[0-9a-f]{32}}", self._handler(self._led)),
             web.post(own + "/call/{nonce:[0-9a-f]{32}}", self._handler(self._caller)),
             web.post(own + "/status", self._handler(self._status)),
             web.route("*", own + "/fallback", self._handler(self._fallback)),
@@ -251,6 +253,8 @@ class Voice:
                         carried(request.headers.items()),
                     ),
                 )
+                with suppress(Malformed):  # one about something else, such as a conference
+                    await self._guard.status(self._read(signed))
                 return self._counted(Answer(twiml.response(), "notice"))
             case links.Kind.W:
                 return self._counted(await self._guard.callee(self._hook(signed, None)))
@@ -259,6 +263,11 @@ class Voice:
 
     async def _caller(self, signed: Signed) -> web.Response:
         return self._counted(await self._guard.voice(self._hook(signed, signed.request.match_info["nonce"])))
+
+    async def _led(self, signed: Signed) -> web.Response:
+        return self._counted(
+            await self._guard.voice(self._hook(signed, None, signed.request.match_info["led"]))
+        )
 
     async def _whisper(self, signed: Signed) -> web.Response:
         leg = signed.request.match_info["leg"]
@@ -310,7 +319,7 @@ class Voice:
     def _read(self, signed: Signed) -> Delivery:
         return delivery.read(signed.params, accounts=self._accounts)
 
-    def _hook(self, signed: Signed, nonce: str | None) -> Hook:
+    def _hook(self, signed: Signed, nonce: str | None, led: str | None = None) -> Hook:
         request = signed.request
         delivered = request.raw_path.encode() + b"\0" + signed.body
         return Hook(
@@ -322,6 +331,7 @@ class Voice:
             fingerprint=fingerprint(delivered, self._fingerprint_key),
             nonce=nonce,
             content_type=request.headers.get(hdrs.CONTENT_TYPE, FORM),
+            led=led,
             older_fingerprints={each: fingerprint(delivered, key) for each, key in self._older_keys.items()},
         )
 

@@ -297,6 +297,7 @@ class Line:
         if method == "GET":
             target += ("&" if "?" in target else "?") + form
         question = target.removeprefix("/.ivrguard/call/")
+        led = question.removeprefix("led/")
         digest = hashlib.blake2b(target.encode() + b"\0" + body, digest_size=12).digest()
         return Hook(
             delivery=delivery.read(delivery.parse_form(form.encode())),
@@ -305,7 +306,8 @@ class Line:
             body=body,
             headers=(("accept", "text/xml"),),
             fingerprint=urlsafe_b64encode(digest).decode(),
-            nonce=question if question != target else None,
+            nonce=question if question != target and led == question else None,
+            led=led if led != question else None,
         )
 
     async def post(self, url: str, digits: str | None = None, **more: str) -> Answer:

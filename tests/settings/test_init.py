@@ -92,6 +92,8 @@ def test_what_is_not_set_has_its_default():
         "verify_api_url": "https://verify.twilio.com",
         "lookup_api_url": "https://lookups.twilio.com",
         "recordings_api_url": "https://api.twilio.com",
+        "side_door_api_url": "https://api.twilio.com",
+        "side_door_keys": {},
         "directory_url": "",
         "directory_ca": None,
         "directory_client_certificate": None,
@@ -553,7 +555,7 @@ def test_secrets_are_what_is_marked_as_such():
     """A new secret must be declared as one."""
     assert set(SECRETS) == {
         *("traces_headers", "alerts_secrets"),
-        *("twilio_tokens", "twilio_shared_keys", "upstream_token"),
+        *("twilio_tokens", "twilio_shared_keys", "upstream_token", "side_door_keys"),
         *("sealing_keys", "peppers", "naming_keys", "signing_keys", "directory_secret", "database_url"),
     }
 
@@ -661,6 +663,22 @@ def test_alerts_that_nobody_would_get_are_a_fault(there, said):
     with pytest.raises(SettingsFault) as caught:
         load(env, None)
     assert said in caught.value.lines[0]
+
+
+def test_a_key_of_the_side_door_and_what_its_requests_are_made_with():
+    """A key of the IVR's, for an account whose token the guard has."""
+    env = GOOD | {"IVRGUARD_SIDE_DOOR_KEYS": f"{ACCOUNT}/SK1=the-ivrs-own-secret"}
+    assert load(env, None).side_door_keys == {(ACCOUNT, "SK1"): "the-ivrs-own-secret"}
+    for there, said in (
+        (
+            {"SIDE_DOOR_KEYS": f"AC{'0' * 32}/SK1=the-ivrs-own-secret"},
+            "has no token in IVRGUARD_TWILIO_TOKENS",
+        ),
+        ({"SIDE_DOOR_API_URL": "http://127.0.0.1:4010"}, "IVRGUARD_SIDE_DOOR_KEYS is not set"),
+    ):
+        with pytest.raises(SettingsFault) as caught:
+            load(GOOD | {f"IVRGUARD_{name}": text for name, text in there.items()}, None)
+        assert said in caught.value.lines[0]
 
 
 def test_traces_are_set_by_the_names_that_others_use(tmp_path):
