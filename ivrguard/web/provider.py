@@ -76,7 +76,9 @@ class Provider:
     def __init__(self, tokens: Mapping[str, tuple[str, ...]], api_url: str) -> None:
         self.api_url = api_url
         self._auth = {
-            sid: f"Basic {b64encode(f'{sid}:{each[0]}'.encode()).decode()}" for sid, each in tokens.items()
+            sid: f"Basic {b64encode(f'{sid}:{each[0]}'.encode()).decode()}"
+            for sid, each in tokens.items()
+            if each
         }
         self._session: aiohttp.ClientSession | None = None
 
