@@ -12,26 +12,22 @@ Settings of a process: the environment, and a flat file `config/ivrguard.yaml` f
 `Settings` is the only place where a setting is declared; `table` and the reading are made from it.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ivrguard.core.errors import Fault
 from ivrguard.core.incidents import AFTER_S
-from ivrguard.settings import lists, written
+from ivrguard.settings import forms, lists, written
 from ivrguard.settings.flat import NotFlatError, read, words
 
 DEFAULT_PATH = Path("config/ivrguard.yaml")
 KEEP_DAYS_MIN = 90
 """Three months of the record at hand (PCI DSS 4.0.1, 10.5.1)."""
-
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class SettingsFault(Fault):
@@ -42,69 +38,6 @@ class SettingsFault(Fault):
     def __init__(self, lines: tuple[str, ...]) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
-
-
-def _url(text: str) -> str:
-    """An origin: scheme, host and perhaps a port, without a slash at the end."""
-    found = _base(text)
-    if urlsplit(found).path:
-        raise ValueError("only scheme and host are wanted: the guard mirrors your IVR's own paths")
-    return found
-
-
-def _base(text: str) -> str:
-    """A URL that paths are put behind, without a slash at the end."""
-    found, parts = _absolute(text)
-    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
-        raise ValueError("https is needed, except on this machine itself")
-    return found
-
-
-def _collector(text: str) -> str:
-    """The same, but http will do: what is sent there holds no secret, and collectors stand near by."""
-    return _absolute(text)[0]
-
-
-def _absolute(text: str) -> tuple[str, SplitResult]:
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host, parts = None, urlsplit("")
-    if parts.scheme not in {"http", "https"} or not host or re.search(r"[\s@?#\\]", text):
-        raise ValueError("this is no absolute URL without user, query and fragment")
-    return text.removesuffix("/"), parts
-
-
-def _store(text: str) -> str:
-    if text not in {"memory", "postgres"} and not (
-        text.startswith("sqlite:") and text.removeprefix("sqlite:")
-    ):
-        raise ValueError("it is sqlite:<file>, postgres or memory (which forgets all when it ends)")
-    return text
-
-
-def _database(text: str) -> str:
-    """A database URL as hosts set it; what is in it is for stores/pool.py to say."""
-    if not text.startswith(
-        ("postgres://", "postgresql://")
-    ):  # whatever it is, it may be a secret: it is not shown
-        raise ValueError("this does not begin with postgresql:// or postgres://")
-    return text
-
-
-def _numbers(text: str) -> tuple[str, ...]:
-    found = tuple(filter(None, re.split(r"[;,\s]+", text)))
-    for place, number in enumerate(found, 1):
-        if not re.fullmatch(r"\+[1-9][0-9]{6,14}", number):
-            raise ValueError(f"entry {place} is no phone number (+ and 7 to 15 digits)")
-    return found
-
-
-def _sender(text: str) -> str:
-    if not re.fullmatch(r"\+[1-9][0-9]{6,14}|[0-9]{5,6}", text):
-        raise ValueError("this is neither a phone number (+ and digits) nor a short code")
-    return text
 
 
 def _setting(default: object, about: str, example: str, *, shown: str = "", secret: bool = False) -> Any:
@@ -133,7 +66,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    public_url: Annotated[str, AfterValidator(_url)] = _setting(
+    public_url: Annotated[str, AfterValidator(forms.url)] = _setting(
         "",
         "The URL at which Twilio reaches this guard: scheme and host. Signatures are checked against it.",
         "https://guard.example.com",
@@ -157,13 +90,13 @@ class Settings(BaseModel):
         "false",
         shown="true",
     )
-    store: Annotated[str, AfterValidator(_store)] = _setting(
+    store: Annotated[str, AfterValidator(forms.store)] = _setting(
         "sqlite:var/ivrguard.db",
         "Where state is kept: `sqlite:<file>`, `postgres` (at `DATABASE_URL`; postgres.md), or `memory` for a trial.",
         "sqlite:/data/ivrguard.db",
         shown="postgres where `DATABASE_URL` is set, else sqlite:var/ivrguard.db",
     )
-    database_url: Annotated[str, AfterValidator(_database)] = _setting(
+    database_url: Annotated[str, AfterValidator(forms.database)] = _setting(
         "",
         "The PostgreSQL that state is kept in.",
         "postgresql://<user>:<password>@db.example.com/ivrguard?sslmode=verify-full",
@@ -176,7 +109,7 @@ class Settings(BaseModel):
         "info", "The least serious log lines to write: debug, info, warning or error.", "warning"
     )
     hash_threads: _Threads | None = _setting(None, "Threads that hash PINs.", "4", shown="as many as cores")
-    sms_from: Annotated[str, AfterValidator(_sender)] = _setting(
+    sms_from: Annotated[str, AfterValidator(forms.sender)] = _setting(
         "", "The number that codes are sent from, by the first account of the tokens.", "+18005550111"
     )
     sms_messaging_service_sid: _Service = _setting(
@@ -184,7 +117,7 @@ class Settings(BaseModel):
         "The Messaging Service that codes are sent by, instead of a number.",
         "MG" + "0" * 32,
     )
-    sms_api_url: Annotated[str, AfterValidator(_url)] = _setting(
+    sms_api_url: Annotated[str, AfterValidator(forms.url)] = _setting(
         "https://api.twilio.com",
         "Where messages are handed in: another region, or a test double.",
         "https://api.dublin.ie1.twilio.com",
@@ -198,25 +131,25 @@ class Settings(BaseModel):
         "HJ" + "0" * 32,
         shown="the service's own words",
     )
-    verify_api_url: Annotated[str, AfterValidator(_url)] = _setting(
+    verify_api_url: Annotated[str, AfterValidator(forms.url)] = _setting(
         "https://verify.twilio.com", "Where Verify is asked: a test double.", "http://127.0.0.1:4010"
     )
-    lookup_api_url: Annotated[str, AfterValidator(_url)] = _setting(
+    lookup_api_url: Annotated[str, AfterValidator(forms.url)] = _setting(
         "https://lookups.twilio.com",
         "Where numbers are looked up: another region, or a test double.",
         "https://lookups.dublin.ie1.twilio.com",
     )
-    recordings_api_url: Annotated[str, AfterValidator(_url)] = _setting(
+    recordings_api_url: Annotated[str, AfterValidator(forms.url)] = _setting(
         "https://api.twilio.com",
         "Where recordings of calls are paused: the region of the calls, or a test double.",
         "https://api.dublin.ie1.twilio.com",
     )
-    side_door_api_url: Annotated[str, AfterValidator(_url)] = _setting(
+    side_door_api_url: Annotated[str, AfterValidator(forms.url)] = _setting(
         "https://api.twilio.com",
         "Where the REST side door leads: the region of the calls, or a test double.",
         "https://api.dublin.ie1.twilio.com",
     )
-    directory_url: Annotated[str, AfterValidator(_base)] = _setting(
+    directory_url: Annotated[str, AfterValidator(forms.base)] = _setting(
         "",
         "Where the bank's own system finds accounts and judges PINs (directory.md), instead of our own tables.",
         "https://accounts.bank.example/guard",
@@ -334,13 +267,13 @@ class Settings(BaseModel):
         "s0=<32 bytes, base64>;…",
     )
 
-    alerts_url: Annotated[str, AfterValidator(_base)] = _setting(
+    alerts_url: Annotated[str, AfterValidator(forms.base)] = _setting(
         "",
         "Where the risk team is told of alerts: a webhook, signed (alerts.md).",
         "https://soc.bank.example/ivrguard",
         shown="no webhook",
     )
-    alerts_numbers: Annotated[tuple[str, ...], BeforeValidator(_numbers)] = _setting(
+    alerts_numbers: Annotated[tuple[str, ...], BeforeValidator(forms.numbers)] = _setting(
         (),
         "The numbers that get a text message with each alert.",
         "+18005550155,+18005550156",
@@ -358,13 +291,13 @@ class Settings(BaseModel):
         "1,3,5",
         shown="2,5,10",
     )
-    threats_next_numbers: Annotated[tuple[str, ...], BeforeValidator(_numbers)] = _setting(
+    threats_next_numbers: Annotated[tuple[str, ...], BeforeValidator(forms.numbers)] = _setting(
         (),
         "Who gets a text message too from the second time on, one more each time.",
         "+18005550157",
         shown="nobody",
     )
-    traces_endpoint: Annotated[str, AfterValidator(_collector)] = _setting(
+    traces_endpoint: Annotated[str, AfterValidator(forms.collector)] = _setting(
         "",
         "The collector that traces are sent to, over OTLP/HTTP; `/v1/traces` is put behind it. Needs `ivrguard[traces]`.",
         "http://collector.bank.example:4318",
