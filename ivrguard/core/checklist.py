@@ -8,8 +8,9 @@ Fields: https://www.cisa.gov/news-events/news/what-do-bomb-threat and the checkl
 (https://www.sf.gov/bomb-threat-procedure-checklist).
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from typing import Any
 
 TEXT_CHARS_MAX = 300
 WORDS_CHARS_MAX = 4_000
@@ -127,18 +128,18 @@ LONG = frozenset({"exact_words", "remarks"})
 NAMES = tuple(one.name for one in fields(Checklist))
 
 
-def unfit(checklist: Checklist) -> tuple[str, ...]:
-    """What may not be kept, and what may: a line for each field."""
-    found = []
+def tidied(checklist: Checklist) -> Checklist:
+    """
+    The same as it is kept: nothing in it that cannot be seen or is said twice, no text longer than its field takes.
+
+    Nothing is refused: a report must not fail for a sign that somebody's keyboard made.
+    """
+    found: dict[str, Any] = {}
     for name in NAMES:
         value = getattr(checklist, name)
-        most = WORDS_CHARS_MAX if name in LONG else TEXT_CHARS_MAX
-        if isinstance(value, str) and len(value) > most:
-            found.append(f"{name}: {len(value)} characters; at most {most} are kept")
-        if isinstance(value, str) and not value.replace("\n", "").isprintable():
-            found.append(f"{name}: there is an invisible character in it; take it out")
-        if isinstance(value, tuple) and len(set(value)) < len(value):
-            found.append(f"{name}: something stands in it twice; take one out")
-        if isinstance(value, int) and not 0 <= value <= AGE_MAX:
-            found.append(f"{name}: from 0 to {AGE_MAX} years")
-    return tuple(found)
+        if isinstance(value, tuple):
+            found[name] = tuple(dict.fromkeys(value))
+        elif isinstance(value, str) and not isinstance(value, StrEnum):
+            seen = "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in value)
+            found[name] = seen.strip()[: WORDS_CHARS_MAX if name in LONG else TEXT_CHARS_MAX]
+    return replace(checklist, **found)

@@ -27,7 +27,7 @@ from unicodedata import normalize
 
 from ivrguard.core.agents import Agent, Role, apart, fresh
 from ivrguard.core.audit import Entry
-from ivrguard.core.checklist import Checklist
+from ivrguard.core.checklist import Checklist, tidied
 
 AFTER_S = (120, 300, 600)
 """Nobody acknowledged: told again after two, five and ten minutes, and every five minutes from then on."""
@@ -309,7 +309,7 @@ def _filled_in(
 
 def filled(before: Checklist, changes: Checklist, names: Collection[str]) -> Checklist:
     """The checklist with these fields as they are in `changes`."""
-    return replace(before, **{name: getattr(changes, name) for name in names})
+    return replace(before, **{name: getattr(tidied(changes), name) for name in names})
 
 
 def _with(reports: Sequence[Report], report: Report) -> tuple[Report, ...]:

@@ -10,7 +10,9 @@ from aiohttp import web
 from ivrguard.guard import Guard
 from ivrguard.web.agents import openapi
 from ivrguard.web.agents.api import JSON, ROOT, Api
+from ivrguard.web.agents.incidents import Incidents
 from ivrguard.web.agents.redemptions import Redemptions
+from ivrguard.web.agents.reports import Reports
 from ivrguard.web.identity import Identity
 from ivrguard.web.ops import Metrics
 
@@ -24,8 +26,11 @@ class Agents:
     """Every route of the API, and its document, which anybody may read."""
 
     def __init__(self, guard: Guard, identity: Identity, metrics: Metrics) -> None:
+        assert guard.world.threats is not None
         every = [
             *Redemptions(guard, metrics).routes(),
+            *Reports(guard, guard.world.threats).routes(),
+            *Incidents(guard.world.threats).routes(),
         ]
         self._api = Api(identity, every, metrics, guard.world.clock)
         self._document = openapi.document(every, guard.world.issuer)

@@ -82,7 +82,7 @@ NOT_FOUND = refused(404, "not_found")
 """For whatever is not this agent's, is of no form, or never was: the very same."""
 
 _NOBODY = refused(401, "invalid_client", WWW_Authenticate="Bearer")
-_STALE = refused(
+STALE = refused(
     401,
     "insufficient_user_authentication",
     "show who you are once more: this is grave",
@@ -196,7 +196,7 @@ class Api:
         if not agent.roles & route.roles:
             return _NOT_ALLOWED
         if route.grave and not agents.fresh(agent, self._clock()):
-            return _STALE
+            return STALE
         body = None
         if route.body is not None:
             if request.content_type != JSON:

@@ -24,6 +24,11 @@ PARAMETERS: Mapping[str, Mapping[str, object]] = {
         "schema": {"type": "string", "pattern": "^CA[0-9a-f]{32}$"},
         "example": "CA0123456789abcdef0123456789abcdef",
     },
+    "incident": {
+        "description": "The incident: its call's CallSid, or `TH` and 32 hex digits where it came by no call.",
+        "schema": {"type": "string", "pattern": "^(?:CA|TH)[0-9a-f]{32}$"},
+        "example": "TH0123456789abcdef0123456789abcdef",
+    },
 }
 """What may stand in a path: `{name}`. A new one is one line here."""
 

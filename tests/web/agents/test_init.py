@@ -44,7 +44,9 @@ async def test_every_path_of_it_is_served_and_wants_to_know_who_asks(guarded):
     document = orjson.loads((await read(guarded))[2])
     named = {(method.upper(), path) for path, each in document["paths"].items() for method in each}
     for method, path in named:
-        url = guarded.guard_url + path.replace("{call_sid}", "CA" + "0" * 32)
+        url = guarded.guard_url + path.replace("{call_sid}", "CA" + "0" * 32).replace(
+            "{incident}", "TH" + "0" * 32
+        )
         async with guarded.session.request(method, url) as answer:
             assert (answer.status, path) == (401, path)
     routes = guarded.server.app().router.routes()
@@ -80,9 +82,12 @@ async def fuzzed(guarded, key, mode):
             )
             @given(case=schema[path][method].as_strategy(generation_mode=mode))
             def fuzz(case):
-                answer = case.call(base_url=guarded.guard_url, headers=headers)
+                its = (
+                    {} if "Authorization" in (case.headers or {}) else headers
+                )  # what is wrong may be the key
+                answer = case.call(base_url=guarded.guard_url, headers=its)
                 statuses[answer.status_code] += 1
-                case.validate_response(answer, headers=headers)
+                case.validate_response(answer, headers=its)
 
             fuzz()
 
