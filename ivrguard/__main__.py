@@ -8,6 +8,7 @@ import typer
 
 from ivrguard.commands import backup, explain, flows, graph, publish, redteam, schema, server, stories
 from ivrguard.commands.accounts import accounts
+from ivrguard.commands.agents import agents
 from ivrguard.commands.alerts import alerts
 from ivrguard.commands.audit import record
 from ivrguard.commands.bulk import bulk
@@ -37,7 +38,7 @@ for part in (
     app.add_typer(part)
 accounts.add_typer(bulk)
 graph.flows.add_typer(publish.app)
-for group in (accounts, directory, desks, lockouts, alerts, record, keys):
+for group in (accounts, directory, desks, agents, lockouts, alerts, record, keys):
     app.add_typer(group)
 
 

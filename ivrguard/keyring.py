@@ -16,6 +16,9 @@ The guard's own keys, and everything that is done with them. Implements `ports.K
    before a rotation are still checked. What must be checked for years needs only the public half (`PublicKeys`).
 5. **No key is ever shown**: no repr, no error and no message holds one. Only the ids of keys are names.
 
+6. **Others' tokens** are read with others' keys (`OthersKeys`): asymmetric algorithms only, each with its own kind of key, so that
+   neither "none" nor a public key taken for a shared secret signs anything (RFC 8725, 3.1 and 3.2).
+
 Certificates for mutual TLS are no keys of ours; when one runs out is read here, where the library is.
 
 Peppers (OWASP Password Storage Cheat Sheet) are kept here with the other keys, outside the store, and used by
@@ -43,7 +46,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError, JoseError, UnsupportedAlgorithmError
 from joserfc.jwa import JWSAlgModel
-from joserfc.jwk import KeySet, OKPKey
+from joserfc.jwk import JWKRegistry, KeySet, OKPKey
 from joserfc.jws import JWSRegistry
 
 KEY_BYTES = 32
@@ -58,6 +61,10 @@ DERIVED_KEYS_MAX = 256
 HEADERS_MAX = 64
 """Headers of tokens kept ready: a key and a type each, of which there are a handful."""
 ALGORITHM = "EdDSA"
+OTHERS_ALGORITHMS = frozenset({"RS256", "PS256", "ES256", "EdDSA", "Ed25519"})
+OTHERS_KEYS_MAX = 64
+RSA_CHARS = range(342, 1367)
+"""How long an RSA modulus may be in base64url: 2048 bits (RFC 7518, 3.3) to 8192, beyond which each check costs too much."""
 ID_STEM_CHARS_MAX = 24
 """So that an id with a number behind it is still one."""
 
@@ -234,6 +241,60 @@ class PublicKeys:
         return found.claims
 
 
+class UnknownKeyError(ValueError):
+    """A token is signed with a key that is not known (yet): the set may have changed."""
+
+
+class OthersKeys:
+    """
+    The public keys of an identity provider.
+
+    `jwks`: its JWK set (RFC 7517) in JSON; keys of other kinds and for other uses are passed over. Raises `ValueError` for what
+    is none, or has no key that can be used.
+    """
+
+    def __init__(self, jwks: bytes) -> None:
+        try:
+            found = [one for one in orjson.loads(jwks)["keys"][:OTHERS_KEYS_MAX] if _checks_signatures(one)]
+            self._set = KeySet([JWKRegistry.import_key(one) for one in found])
+        except (JoseError, ValueError, TypeError, KeyError) as fault:
+            raise ValueError(f"this is no set of public keys: {type(fault).__name__}") from None
+        if not found:
+            raise ValueError("no key in it checks signatures of an algorithm that is trusted here")
+
+    def read(self, token: str, *, types: frozenset[str]) -> dict[str, object]:
+        """
+        What a token of one of these types (in small letters, "" for none) claims, whenever and for whomever it was made.
+
+        Raises `UnknownKeyError`, or `ValueError` for all else; nothing of the token is in them.
+        """
+        try:
+            found = jwt.decode(token, self._set, registry=_OTHERS_REGISTRY)
+        except InvalidKeyIdError:
+            raise UnknownKeyError("the token does not hold: its key is not known") from None
+        except (JoseError, ValueError) as fault:
+            raise ValueError(f"the token does not hold: {type(fault).__name__}") from None
+        typ = str(found.header.get("typ", "")).lower().removeprefix("application/")
+        if typ not in types:
+            raise ValueError("the token does not hold: it is of another type")
+        return found.claims
+
+
+def _checks_signatures(key: object) -> bool:
+    """Whether a JWK is one that checks signatures, of a kind and size that is trusted."""
+    if not isinstance(key, dict) or key.get("use", "sig") != "sig" or "d" in key:
+        return False
+    match key.get("kty"):
+        case "RSA":
+            return len(str(key.get("n", ""))) in RSA_CHARS
+        case "EC":
+            return key.get("crv") == "P-256"
+        case "OKP":
+            return key.get("crv") == "Ed25519"
+        case _:
+            return False
+
+
 def public_halves(signing: Mapping[str, bytes]) -> dict[str, bytes]:
     """The public half of each Ed25519 seed, by key id."""
     return {
@@ -268,6 +329,19 @@ class _OnlyEdDSA(JWSRegistry):
 
 
 _REGISTRY = _OnlyEdDSA()
+
+
+class _Others(JWSRegistry):
+    """A registry of the algorithms that are trusted of others, under the older name of EdDSA as well."""
+
+    def get_alg(self, name: str) -> JWSAlgModel:
+        """The algorithm, if it is one of them."""
+        if name not in OTHERS_ALGORITHMS:
+            raise UnsupportedAlgorithmError("another algorithm")
+        return self.algorithms[name]
+
+
+_OTHERS_REGISTRY = _Others(strict_check_header=False)  # what is marked critical is checked all the same
 
 
 def written(keys: Mapping[str, bytes]) -> str:

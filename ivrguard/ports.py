@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
+from ivrguard.core.agents import OWN, Agent, Role
 from ivrguard.core.assurance import Kind
 from ivrguard.core.audit import Entry, Linked
 from ivrguard.core.lookup import NumberFacts
@@ -207,6 +208,29 @@ class Account:
     def credential(self, kind: Kind) -> Credential | None:
         """The credential of this kind, or None."""
         return next((one for one in self.credentials if one.kind is kind), None)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAccount:
+    """
+    An account of our own for somebody at a desk: `name` in its one spelling, without `agent:`; `manager` with it, or "".
+
+    `password`: argon2id under a pepper; `app`: a TOTP's sealed secret. Both are asked for, always.
+    """
+
+    name: str
+    label: str
+    roles: tuple[Role, ...]
+    queues: tuple[str, ...]
+    manager: str
+    password: Credential
+    app: Credential
+    created_ms: int
+
+    def agent(self, shown_ms: int) -> Agent:
+        """The agent who showed who he is at `shown_ms`."""
+        name = f"{OWN}{self.name}"
+        return Agent(name, self.label, frozenset(self.roles), self.queues, self.manager, shown_ms)
 
 
 class Directory(Protocol):

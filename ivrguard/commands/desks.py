@@ -14,6 +14,16 @@ from ivrguard.web.app import wall_clock_ms
 DESK_KEY_BYTES = 32
 DESK_NAME_CHARS_MAX = 64
 
+
+def queues_of(queue: list[str]) -> tuple[str, ...]:
+    """What somebody serves, as it was written; or what to mend."""
+    for one in queue:
+        kind, colon, _ = one.partition(":")
+        if not colon or kind not in TARGET_KINDS:
+            fail(f"--queue {one!r}: write kind:name, such as workflow:*{did_you_mean(kind, TARGET_KINDS)}")
+    return tuple(dict.fromkeys(queue))
+
+
 desks = typer.Typer(name="desks", help="Agents' desks, and whom they serve.", no_args_is_help=True)
 
 
@@ -24,17 +34,16 @@ def desks_add(
     config: Config = CONFIG,
 ) -> None:
     """Add a desk and print its key, once: only its digest is kept."""
-    if not (name.isascii() and name.isprintable() and name.strip() == name != ""):
-        fail("a desk's name is made of letters, digits and signs of ASCII")
+    if not (name.isascii() and name.isprintable() and name.strip() == name != "") or ":" in name:
+        fail(
+            "a desk's name is made of letters, digits and signs of ASCII, but no colon: people have one in theirs"
+        )
     if len(name) > DESK_NAME_CHARS_MAX:
         fail(f"a desk's name has at most {DESK_NAME_CHARS_MAX} characters")
-    for one in queue:
-        kind, colon, _ = one.partition(":")
-        if not colon or kind not in TARGET_KINDS:
-            fail(f"--queue {one!r}: write kind:name, such as workflow:*{did_you_mean(kind, TARGET_KINDS)}")
+    queues = queues_of(queue)
     secret = secrets.token_urlsafe(DESK_KEY_BYTES)
     now_ms = wall_clock_ms()
-    in_store(config, lambda store, _: desk_keys.add(store, name, tuple(queue), secret=secret, now_ms=now_ms))
+    in_store(config, lambda store, _: desk_keys.add(store, name, queues, secret=secret, now_ms=now_ms))
     print(secret)
 
 

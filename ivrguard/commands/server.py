@@ -28,6 +28,7 @@ from ivrguard.commands.shell import (
     store_of,
 )
 from ivrguard.core.assurance import Kind
+from ivrguard.core.claims import Company
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow, Via
 from ivrguard.notify.alerts import Receiver, Text, Webhook
@@ -41,6 +42,7 @@ from ivrguard.settings import Settings
 from ivrguard.stores import postgres, sqlite
 from ivrguard.telephony.signature import SharedKey
 from ivrguard.web.app import Parts, Server, serve, wall_clock_ms
+from ivrguard.web.oidc import Client
 from ivrguard.web.recorder import DAY_MS, Recording
 from ivrguard.web.watched import Tracer
 from ivrguard.web.workers import Workers, listen
@@ -171,6 +173,24 @@ def texts_of(
     return tuple(Text(place, number, messenger, label=label) for place, number in enumerate(numbers, 1))
 
 
+def client_of(configured: Settings) -> Client | None:
+    """The guard as the company's identity provider knows it; None where agents have accounts of ours."""
+    if not configured.oidc_issuer:
+        return None
+    company = Company(
+        configured.oidc_issuer,
+        configured.oidc_client_id,
+        audience=configured.oidc_audience,
+        roles_claim=configured.oidc_roles_claim,
+        roles=configured.oidc_roles,
+        queues_claim=configured.oidc_queues_claim,
+        manager_claim=configured.oidc_manager_claim,
+        label_claim=configured.oidc_label_claim,
+        acr=configured.oidc_acr_values,
+    )
+    return Client(company, configured.oidc_scopes, configured.oidc_client_secret)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A worker's: its number from 0, and the open files that it has from its parent: the socket and the pipe."""
@@ -212,6 +232,8 @@ def server_of(
                 verifications=twilio.verify,
                 numbers=twilio.lookup,
                 recordings=twilio.recordings,
+                company=client_of(configured),
+                agents_idle_s=configured.agents_idle_minutes * 60,
                 alarms=alarms_of(configured, twilio.messenger),
                 next_alarms=texts_of(configured.threats_next_numbers, twilio.messenger, "next number"),
                 threats_after_s=tuple(60 * one for one in configured.threats_minutes),

@@ -12,6 +12,7 @@ Where is …?
 | why a webhook repeated changes nothing | core/admission.py, `admit` |
 | when a token works, and once | core/handoff.py, `redeem` |
 | who holds a caller, and what an agent may do | core/agents.py, `holds` |
+| how long an agent's session lasts | core/sessions.py, `live` |
 | what the agent sees of the call he holds | core/standing.py, `standing_of` |
 | what an agent's desk may ask | web/agents/; web/agents/api.py, `Route` |
 | a code that the caller reads to the agent | core/readback.py, `answer` |
@@ -39,5 +40,6 @@ Where is …?
 | the attacks that are played against a flow | phone/redteam/ |
 | a webhook's way in | web/voice.py |
 | what the IVR may have done by REST | guard/side_door.py; telephony/rest.py |
+| an agent's cookie; who asks | web/sessions.py; web/identity.py, `Identity` |
 | what is measured, and what is traced | web/watched.py; web/otlp.py |
 """

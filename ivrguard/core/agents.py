@@ -19,6 +19,10 @@ REAUTHENTICATED_S = 300
 """Who showed who he is this long ago has shown it for what is grave as well."""
 
 
+OWN, COMPANYS = "agent:", "oidc:"
+"""What the names of people begin with: of those with an account of ours, of those whom the company's identity provider knows."""
+
+
 class Role(StrEnum):
     """What somebody at a desk is: he talks to callers, looks after those who do, or decides about threats."""
 

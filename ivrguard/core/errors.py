@@ -50,6 +50,12 @@ class DirectoryFault(Fault):
     reason = "directory"
 
 
+class ProviderFault(Fault):
+    """The company's identity provider did not answer, or answered what it should not."""
+
+    reason = "identity_provider"
+
+
 class OutOfSight(Fault):
     """Somebody elsewhere was asked and gave no answer: he may have judged, so the attempt counts, or changed what he was told to."""
 

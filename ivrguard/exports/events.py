@@ -104,6 +104,16 @@ def _entity(words: str, level: Level, activity: int | str, entity: str) -> Meani
 MEANINGS: Mapping[str, Meaning] = {
     "accounts_imported": _entity("Accounts of a file came into force", _WARN, "Import", "accounts"),
     "account_claimed": _authentication("A caller named an account", _INFO, "Claim", _NONE),
+    "agent_created": _account("An agent was given an account", _WARN, 1),
+    "agent_locked": _account("An agent's account was locked", _WARN, 9),
+    "agent_logged_in": _authentication("An agent logged in", _INFO, 1, _OK),
+    "agent_logged_out": _authentication("An agent logged out", _INFO, 2, _OK),
+    "agent_login_attempt": _authentication(
+        "A log-in was counted before it was judged", _INFO, "Attempt", _NONE
+    ),
+    "agent_login_failed": _authentication("A log-in to the agents' pages was refused", _WARN, 1, _FAIL),
+    "agent_removed": _account("An agent's account was removed", _WARN, 6),
+    "agent_updated": _account("An agent's account was changed", _WARN, "Update"),
     "attack_over": Meaning("Nothing more is seen of an attack", _INFO, BASE_EVENT, "Attack", _NONE),
     "attack_suspected": Meaning(
         "What looks like an attack raised an alert", _CRITICAL, BASE_EVENT, "Attack", _NONE

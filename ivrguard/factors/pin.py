@@ -27,6 +27,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -83,7 +84,6 @@ class PinJudge:
         threads: int | None = None,
         queue_per_thread: int = QUEUE_PER_THREAD,
     ) -> None:
-        threads = threads or os.cpu_count() or 1
         self._peppers = dict(peppers)
         self._current = next(iter(self._peppers))
         self._hasher = PasswordHasher(
@@ -91,10 +91,19 @@ class PinJudge:
         )
         # Chance that nobody needs to repeat or know: 32 bytes, of which no HMAC of digits is one.
         self._decoy = self._hasher.hash(os.urandom(32))
+        self._have(threads or os.cpu_count() or 1, queue_per_thread)
+
+    def _have(self, threads: int, queue_per_thread: int) -> None:
         self.places = threads * (1 + queue_per_thread)
         """How many may be judged, hashed or waiting at once."""
         self._places = threading.Semaphore(self.places)
         self._pool = ThreadPoolExecutor(threads, "pin", initializer=_lower_priority)
+
+    def apart(self, threads: int) -> "PinJudge":
+        """The same judge with threads and places of its own: whoever crowds the one takes none of the other's."""
+        other = copy(self)
+        other._have(threads, QUEUE_PER_THREAD)  # noqa: SLF001 -- its own
+        return other
 
     async def judge(
         self,
@@ -121,7 +130,11 @@ class PinJudge:
         reason = weak(digits)
         if reason is not None:
             raise ValueError(reason)
-        hash_ = await self._in_pool(partial(self._hasher.hash, self._keyed(self._current, digits)))
+        return await self.hashed(digits)
+
+    async def hashed(self, text: str) -> Credential:
+        """A credential for whatever secret this is, under the current pepper: whether it is weak was asked before. Raises `Busy`."""
+        hash_ = await self._in_pool(partial(self._hasher.hash, self._keyed(self._current, text)))
         return Credential(Kind.PIN, secret=hash_, key_id=self._current)
 
     async def holds(self, credential: Credential, digits: str) -> bool:

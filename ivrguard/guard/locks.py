@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass
 
 from ivrguard.core import lockout
+from ivrguard.core.agents import OWN
 from ivrguard.core.assurance import Kind
 from ivrguard.core.audit import Entry
 from ivrguard.core.flow import Flow
 from ivrguard.core.lockout import Ledger, UnlockRequest
+from ivrguard.core.sessions import LOGIN_RULE
 from ivrguard.guard import books
 from ivrguard.ports import Change, Key, Keys, Put, Store
 
@@ -33,6 +35,8 @@ class Seen:
 
 def rule_of(flows: tuple[Flow, ...], ledger_id: str) -> lockout.Rule:
     """The strictest rule that any flow has for this ledger (flows share accounts, so they share ledgers)."""
+    if ledger_id.startswith(OWN):
+        return LOGIN_RULE
     if ledger_id.startswith("number/"):
         rules = [flow.locks.caller_number for flow in flows if flow.locks.caller_number is not None]
     else:
@@ -121,7 +125,7 @@ async def _begin_anew(
 async def unlock(
     store: Store, keys: Keys, flows: tuple[Flow, ...], account: str, asked: UnlockRequest
 ) -> tuple[tuple[str, lockout.Unlocked], ...]:
-    """End every lock of the account: ledger by ledger, what came of it. Idempotent."""
+    """End every lock of the account, or of an agent (`agent:NAME`): ledger by ledger, what came of it. Idempotent."""
     names = [seen.id for seen in await of_account(store, flows, account, asked.at_ms)]
     ref = keys.pseudonym("account", account)
     return tuple([(name, await _unlock(store, flows, name, ref, asked)) for name in names])
@@ -142,8 +146,9 @@ async def _unlock(
         puts = tuple(_puts(ledger_key, ledger, after, request_key, request, request_after))
         if outcome is lockout.Unlocked.NOT_LOCKED:
             return Change(outcome, puts)
-        factor = name.split("/")[1]
-        detail = (("by", asked.by), ("because", asked.reason), ("factor", factor))
+        whose, factor, _ = name.split("/", 2)
+        agent = (("agent", whose),) if whose.startswith(OWN) else ()
+        detail = (("by", asked.by), ("because", asked.reason), ("factor", factor), *agent)
         entry = Entry(asked.at_ms, "authn_login_unlock", "", ref, outcome, detail)
         return Change(outcome, puts, (entry,))
 

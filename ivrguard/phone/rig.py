@@ -15,8 +15,11 @@ from ssl import SSLContext
 import aiohttp
 from aiohttp import web
 
+from ivrguard.core.agents import Agent
 from ivrguard.core.flow import Flow, Upstream
 from ivrguard.guard import desk as desks
+from ivrguard.guard import sessions
+from ivrguard.guard.sessions import SECRET_BYTES
 from ivrguard.keyring import KEY_BYTES, Keyring
 from ivrguard.notify.lookup import TwilioLookup
 from ivrguard.notify.recordings import TwilioRecordings
@@ -30,6 +33,7 @@ from ivrguard.phone.verify import SERVICE_SID, TEMPLATE_SID, Verify
 from ivrguard.ports import Account, Store
 from ivrguard.stores.memory import MemoryStore
 from ivrguard.web.app import Parts, Server, wall_clock_ms
+from ivrguard.web.sessions import new_secret
 
 PUBLIC_URL = "https://guard.example"
 ACCOUNT_SID = "AC" + "5e" * 16
@@ -116,6 +120,12 @@ class Rig:
         """Add an agent's desk; its key."""
         secret = secrets.token_urlsafe(32)
         await desks.add(self.store, name, queues, secret=secret, now_ms=self.clock())
+        return secret
+
+    async def session_of(self, agent: Agent) -> str:
+        """Have an agent logged in; the secret that his browser has as its cookie (web/sessions.py)."""
+        secret = new_secret(secrets.token_bytes(SECRET_BYTES))
+        assert await sessions.begin(self.server.world, agent, secret, way="rig")
         return secret
 
     async def redeem(

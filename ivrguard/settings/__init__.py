@@ -13,17 +13,17 @@ Settings of a process: the environment, and a flat file `config/ivrguard.yaml` f
 """
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from ivrguard.core.agents import Role
 from ivrguard.core.errors import Fault
 from ivrguard.core.incidents import AFTER_S
-from ivrguard.settings import forms, lists, written
-from ivrguard.settings.flat import NotFlatError, read, words
+from ivrguard.core.sessions import ABSOLUTE_S, IDLE_S
+from ivrguard.settings import forms, lists, sources, written
 
 DEFAULT_PATH = Path("config/ivrguard.yaml")
 KEEP_DAYS_MIN = 90
@@ -297,6 +297,55 @@ class Settings(BaseModel):
         "+18005550157",
         shown="nobody",
     )
+    agents_idle_minutes: Annotated[int, Field(ge=1, le=ABSOLUTE_S // 60)] = _setting(
+        IDLE_S // 60,
+        "After how many minutes without use an agent is logged out; PCI DSS 4.0.1, 8.2.8 wants 15.",
+        "15",
+    )
+    oidc_issuer: Annotated[str, AfterValidator(forms.issuer)] = _setting(
+        "",
+        "Your identity provider, to the letter as its metadata names it (agents-identity.md).",
+        "https://login.bank.example/realms/staff",
+        shown="agents have accounts of our own",
+    )
+    oidc_client_id: str = _setting("", "What the guard is called there.", "ivrguard")
+    oidc_client_secret: str = _setting(
+        "",
+        "What the guard shows there besides PKCE.",
+        "<secret>",
+        shown="none: a public client",
+        secret=True,
+    )
+    oidc_scopes: Annotated[str, AfterValidator(forms.scopes)] = _setting(
+        "openid profile", "What the guard asks to be told.", "openid profile groups"
+    )
+    oidc_audience: str = _setting(
+        "",
+        "The audience of access tokens that the agents' API takes; another name than the client's.",
+        "https://guard.bank.example/api",
+        shown="it takes none",
+    )
+    oidc_roles: Annotated[Mapping[str, Role], BeforeValidator(lists.roles)] = _setting(
+        {},
+        "Which value of the roles' claim is which role here: agent, supervisor or risk. Nobody has one by default.",
+        "ivr-agents=agent;ivr-leads=supervisor;fraud=risk",
+    )
+    oidc_roles_claim: str = _setting(
+        "roles", "The claim that has somebody's roles; dots lead into claims of claims.", "realm_access.roles"
+    )
+    oidc_queues_claim: str = _setting(
+        "queues", "The claim that has the queues that he serves: kind:name, * for any name.", "ivr_queues"
+    )
+    oidc_manager_claim: str = _setting(
+        "manager", "The claim that has the subject of whoever he reports to.", "manager_sub"
+    )
+    oidc_label_claim: str = _setting("name", "The claim that has his name for people.", "preferred_username")
+    oidc_acr_values: Annotated[tuple[str, ...], BeforeValidator(lists.words)] = _setting(
+        (),
+        "How he must have shown who he is: one of these values of `acr`, with blanks between.",
+        "phr https://refeds.org/profile/mfa",
+        shown="left to the provider",
+    )
     traces_endpoint: Annotated[str, AfterValidator(forms.collector)] = _setting(
         "",
         "The collector that traces are sent to, over OTLP/HTTP; `/v1/traces` is put behind it. Needs `ivrguard[traces]`.",
@@ -356,8 +405,11 @@ def load(environ: Mapping[str, str], path: Path | None, *, needs: frozenset[str]
     """
     lines: list[str] = []
     found: dict[str, tuple[str, str]] = {}
-    in_file = _from_file(path) if path and (path != DEFAULT_PATH or path.exists()) else ()
-    for name, place, text, fault in chain(in_file, _from_environment(environ)):
+    names = {name: variable(name) for name in Settings.model_fields}
+    secret = frozenset(filter(_is_secret, names))
+    chosen = path and (path != DEFAULT_PATH or path.exists())
+    in_file = sources.from_file(path, names, secret) if path and chosen else ()
+    for name, place, text, fault in chain(in_file, sources.from_environment(environ, names, secret)):
         found[name] = place, text
         if fault:
             lines.append(f"{place}: {fault}")
@@ -418,6 +470,7 @@ def _belonging_together(settings: Settings) -> Iterator[str]:
         yield "IVRGUARD_SMS_FROM: IVRGUARD_SMS_MESSAGING_SERVICE_SID is set too, and only one can send; take one out"
     yield from _of_the_directory(settings)
     yield from _of_alerts(settings)
+    yield from _of_the_provider(settings)
     if not settings.traces_endpoint:
         for name in ("traces_ratio", "traces_to_ivr"):
             if name in settings.model_fields_set:
@@ -461,6 +514,19 @@ def _of_alerts(settings: Settings) -> Iterator[str]:
             yield f"{variable(name)}: nobody sends text messages; set IVRGUARD_SMS_FROM, or take this out"
 
 
+def _of_the_provider(settings: Settings) -> Iterator[str]:
+    """An identity provider with all that it takes, or nothing of it."""
+    if not settings.oidc_issuer:
+        for name in sorted(one for one in settings.model_fields_set if one.startswith("oidc_")):
+            yield f"{variable(name)}: IVRGUARD_OIDC_ISSUER is not set, so nobody is asked; set it, or take this out"
+        return
+    for name in ("oidc_client_id", "oidc_roles"):
+        if not getattr(settings, name):
+            yield f"{variable(name)}: not set, and IVRGUARD_OIDC_ISSUER is; {_for_example(name)}"
+    if settings.oidc_audience and settings.oidc_audience == settings.oidc_client_id:
+        yield "IVRGUARD_OIDC_AUDIENCE: it is the client's own name, so that an ID token would pass for an access token; give the API another one"
+
+
 def _of_the_directory(settings: Settings) -> Iterator[str]:
     """All of what the bank's system takes, or nothing of it."""
     url, given = settings.directory_url, settings.model_fields_set
@@ -482,66 +548,3 @@ def _of_the_directory(settings: Settings) -> Iterator[str]:
             )
         if url.startswith("http:") and name in given:
             yield f"{variable(name)}: IVRGUARD_DIRECTORY_URL is http, so it is not used; take it out, or make it https"
-
-
-_Reading = tuple[str, str, str, str]
-"""Name of a setting, where it was read, its text; and the fault if it cannot be read."""
-
-
-def _from_environment(environ: Mapping[str, str]) -> Iterator[_Reading]:
-    plain = {variable(name): name for name in Settings.model_fields}
-    files = {f"{variable(name)}_FILE": name for name in Settings.model_fields if _is_secret(name)}
-    for place, text in sorted(environ.items()):
-        if not text or not (place in plain or place in files or place.startswith("IVRGUARD_")):
-            continue
-        if place in plain:
-            yield plain[place], place, text, ""
-        elif place in files:
-            doubled = bool(environ.get(variable(files[place])))
-            yield from _from_secret_file(files[place], place, text, doubled=doubled)
-        else:
-            yield "", place, "", f"unknown variable{_did_you_mean(place, [*plain, *files])}"
-
-
-def _from_secret_file(name: str, place: str, path: str, *, doubled: bool) -> Iterator[_Reading]:
-    if doubled:
-        yield name, place, "", f"{variable(name)} is set too; take one of them out"
-        return
-    text, fault = read(Path(path))
-    # The path is not shown: whoever mixes up the two variables has put the secret there.
-    yield name, place, text.strip(), f"the file that it names {fault}" if fault else ""
-
-
-def _from_file(path: Path) -> Iterator[_Reading]:
-    """The flat YAML file, its values as they stand there."""
-    text, fault = read(path)
-    if fault and fault != "is empty":
-        yield "", str(path), "", fault
-        return
-    try:
-        said_words = list(words(text))
-    except NotFlatError as error:
-        yield "", f"{path}:{error.line}", "", error.why
-        return
-    seen: dict[str, str] = {}
-    for (name, line), (said, _) in zip(said_words[::2], said_words[1::2], strict=True):
-        place = f"{path}:{line}"
-        before, seen[name] = seen.get(name), place
-        if before is not None:
-            yield "", place, "", f"'{name}' stands twice, first at {before}; take one out"
-        elif name not in Settings.model_fields:
-            yield "", place, "", f"unknown key '{name}'{_did_you_mean(name, [*Settings.model_fields])}"
-        elif _is_secret(name):
-            yield (
-                "",
-                place,
-                "",
-                f"'{name}' is a secret; set {variable(name)} or {variable(name)}_FILE instead",
-            )
-        else:
-            yield name, f"{place}: {name}", said, "" if said else "there is nothing behind it"
-
-
-def _did_you_mean(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=1, cutoff=0.7)
-    return f"; did you mean '{close[0]}'?" if close else "; take it out"

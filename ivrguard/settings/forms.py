@@ -74,3 +74,16 @@ def sender(text: str) -> str:
     if not re.fullmatch(r"\+[1-9][0-9]{6,14}|[0-9]{5,6}", text):
         raise ValueError("this is neither a phone number (+ and digits) nor a short code")
     return text
+
+
+def issuer(text: str) -> str:
+    """An identity provider's name: a URL, kept to the letter, since providers compare it so (OpenID Connect Discovery 1.0, 4.3)."""
+    base(text)
+    return text
+
+
+def scopes(text: str) -> str:
+    """What is asked of an identity provider, with blanks between."""
+    if "openid" not in text.split():
+        raise ValueError("'openid' is not among the scopes, and without it nobody says who somebody is")
+    return " ".join(text.split())

@@ -2,6 +2,8 @@
 
 import re
 
+from ivrguard.core.agents import Role
+
 MINUTES_MAX = 24 * 60
 TIMES_MAX = 10
 
@@ -23,3 +25,21 @@ def minutes(text: str) -> tuple[int, ...]:
     if not 1 <= len(found) <= TIMES_MAX:
         raise ValueError(f"here are {len(found)} times; what is wanted: 1 to {TIMES_MAX}, such as 2,5,10")
     return tuple(found)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Words with blanks between."""
+    return tuple(text.split())
+
+
+def roles(text: str) -> dict[str, str]:
+    """`value=role;value=role`: a role by the value of a claim, which may hold anything but `;`, and `=` as well."""
+    found: dict[str, str] = {}
+    for place, entry in enumerate(filter(None, re.split(r"\s*;\s*", text.strip())), 1):
+        value, equals, role = (part.strip() for part in entry.rpartition("="))
+        if not equals or not value or role not in {one.value for one in Role}:
+            raise ValueError(f"entry {place} is not <value>=agent, <value>=supervisor or <value>=risk")
+        if value in found:
+            raise ValueError(f"entry {place} has a value that stands there already")
+        found[value] = role
+    return found

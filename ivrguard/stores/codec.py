@@ -32,13 +32,15 @@ from ivrguard.core.handoff import Alias, Desk, Leg
 from ivrguard.core.incidents import Incident
 from ivrguard.core.lockout import Ledger, Trusted, UnlockRequest
 from ivrguard.core.sense import Answers, Bucket, Calls, Sketch
-from ivrguard.ports import Account, Batch, Change, Key, Published, Put
+from ivrguard.core.sessions import Session
+from ivrguard.ports import Account, AgentAccount, Batch, Change, Key, Published, Put
 
 T = TypeVar("T")
 Result = TypeVar("Result")
 
 TYPES: Mapping[str, Any] = {
     "account": Account,
+    "agent": AgentAccount,  # of somebody at a desk, by his name
     "alert": Alert,  # of a flow and a kind of attack: the one that stands, or the last one
     "alias": Alias,  # what a presented token names
     "answers": Answers,  # how many of a flow were judged lately, and wrong
@@ -53,7 +55,10 @@ TYPES: Mapping[str, Any] = {
     "led": str,  # a document that the IVR leads a call to by REST, sealed
     "ledger": Ledger,
     "leg": Leg,
+    "login": int,  # when a log-in by the identity provider was used up
     "published": Published,  # the flows that every node has in force
+    "session": Session,  # of an agent, by the digest of its cookie
+    "sessions": tuple[str, ...],  # those of one agent that are good
     "sends": tuple[int, ...],  # when codes were sent, in ms: to an account, a number, a country
     "sketch": Sketch,  # of the wrong answers of a window: no answer can be read from it
     "spent": int,  # the last TOTP step that an account used

@@ -29,11 +29,13 @@ from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
 from ivrguard.core.incidents import AFTER_S
 from ivrguard.core.raising import raised
+from ivrguard.core.sessions import IDLE_S
 from ivrguard.directory.bank import Access, Bank
 from ivrguard.directory.http import HttpDirectory, HttpPinJudge, HttpPins
 from ivrguard.directory.local import LocalDirectory, LocalPins
 from ivrguard.exports.files import Copy
 from ivrguard.exports.jsonl import entry_line
+from ivrguard.factors.password import PasswordJudge
 from ivrguard.factors.pin import PinJudge
 from ivrguard.factors.sms_code import SmsCodeJudge
 from ivrguard.factors.totp import TotpJudge
@@ -43,6 +45,7 @@ from ivrguard.guard import side_door as door
 from ivrguard.guard.alarms import RiskTeam
 from ivrguard.guard.archive import Follower, Render
 from ivrguard.guard.incidents import ThreatDesk
+from ivrguard.guard.logins import Logins
 from ivrguard.guard.record import Signer
 from ivrguard.guard.sense import Sensor, notice_of
 from ivrguard.keyring import Keyring, PublicKeys
@@ -63,6 +66,8 @@ from ivrguard.telephony.signature import SharedKey, Verifier
 from ivrguard.web.agents import Agents
 from ivrguard.web.bank import BankWatch
 from ivrguard.web.identity import Identity
+from ivrguard.web.login import Login
+from ivrguard.web.oidc import Client, OidcProvider
 from ivrguard.web.ops import Metrics, ops_app
 from ivrguard.web.provider import Provider
 from ivrguard.web.recorder import Recorder, Recording
@@ -77,6 +82,8 @@ DRAIN_S = 15.0
 SWEEP_EVERY_S = 60.0
 SWEEP_LIMIT = 1_000
 LINE_BYTES_MAX = 16_380
+LOGIN_THREADS = 1
+"""Threads that hash agents' passwords: their own, since anybody may knock at a log-in, and callers' PINs must not wait for that."""
 READY_DEADLINE_S = 2.0
 CLOCK_APART_MS = 2_000
 """How far a node's clock may be off the store's, beyond what the question itself took: nodes judge locks and codes by theirs."""
@@ -109,6 +116,8 @@ class Parts:
     `bank`: the way to the bank's own system, which knows the accounts, and judges and changes their PINs, instead of
     our own tables and hashes. `verifications`, `numbers`, `recordings`: see `World`; None: not set up. `alarms`: the ways to the risk team.
 
+    `company`: the identity provider that agents log in by; None: they have accounts of ours. `agents_idle_s`: see `Identity`.
+
     `public_keys`: of signing keys that are gone, for checkpoints made with them. `recording`: how the record is kept;
     `copy`: the file that it is copied to, a line for each entry as `copy_render` writes it.
 
@@ -137,6 +146,8 @@ class Parts:
     alarms: tuple[Alarm, ...] = ()
     next_alarms: tuple[Alarm, ...] = ()
     threats_after_s: tuple[int, ...] = AFTER_S
+    company: Client | None = None
+    agents_idle_s: int = IDLE_S
     reload: Callable[[], LoadedAll] | None = None
     watched: Path | None = None
     hash_threads: int | None = None
@@ -181,7 +192,8 @@ class Server:
         self.metrics = Metrics()
         store = WatchedStore(parts.store, self.metrics, parts.tracer)
         self.pins = PinJudge(parts.keyring.peppers, threads=parts.hash_threads)
-        codes = SmsCodeJudge(parts.keyring)
+        self.passwords = PasswordJudge(self.pins.apart(LOGIN_THREADS))
+        codes, apps = SmsCodeJudge(parts.keyring), TotpJudge(parts.keyring)
         self._upstream = Upstream(self._token_for)
         self._provider = Provider(parts.tokens, parts.side_door_api_url)
         self.directory = LocalDirectory(store, parts.keyring)
@@ -220,7 +232,7 @@ class Server:
             judges={
                 Kind.PIN: pin_judge,
                 Kind.SMS_CODE: codes,
-                Kind.TOTP: TotpJudge(parts.keyring),
+                Kind.TOTP: apps,
             },
             codes=codes,
             messenger=parts.messenger,
@@ -244,6 +256,23 @@ class Server:
         self.world = watched(world, self.metrics, parts.tracer, told=parts.traces_to_ivr)
         self.metrics.hash_places.set(self.pins.places if self.bank is None else 0)
         self.guard = Guard(self.world) if parts.tracer is None else TracedGuard(self.world, parts.tracer)
+        self.company = None
+        if parts.company is not None:
+            self.company = OidcProvider(
+                parts.company,
+                parts.keyring,
+                public_url=parts.public_url,
+                clock=parts.clock,
+                chance=parts.chance,
+            )
+        self.identity = Identity(self.guard, tokens=self.company, idle_s=parts.agents_idle_s)
+        self.login = Login(
+            self.world,
+            self.identity,
+            Logins(self.world, self.passwords, apps),
+            self.metrics,
+            self.company,
+        )
         self.metrics.flows_read(
             ((flow.name, flow.version) for flow in parts.flows), success=True, at_ms=parts.clock()
         )
@@ -292,7 +321,8 @@ class Server:
         app.add_routes(
             [
                 web.get("/.ivrguard/jwks.json", public_keys),
-                *Agents(self.guard, Identity(self.guard), self.metrics).routes(),
+                *Agents(self.guard, self.identity, self.metrics).routes(),
+                *self.login.routes(),
                 *self._side_door(),
                 *voice.routes(),
             ]
@@ -385,6 +415,8 @@ class Server:
             self._keep("reloader", self.reloader.run())
         if self.bank is not None:
             self._keep("bank", self.bank.keep())
+        if self.company is not None:
+            self._keep("company", self.company.keep())
         logger.info("serving", host=self._parts.host, port=self.port, ops_port=self.ops_port)
 
     def _keep(self, name: str, work: Coroutine[None, None, None]) -> None:
@@ -463,8 +495,11 @@ class Server:
         await self.recorder.finish()
         if self.bank is not None:
             await self.bank.close()
+        if self.company is not None:
+            await self.company.close()
         await self._parts.store.close()
         await self.pins.close()
+        await self.passwords.close()
         if self._parts.tracer is not None:
             await self._parts.tracer.close()
         logger.info("stopped")

@@ -4,16 +4,73 @@ Who asks: the agent, or the desk's program, behind a request to the agents' page
 The laws of this file:
 
 1. One who cannot be told for sure is nobody (`None`), whatever he brought and whatever is wrong with it.
-2. Asking again for a request that is under way (a stream asks each second) prolongs nothing.
+2. People are known in one way: where the company's identity provider is set, a session of an account of ours is nobody's.
+3. What is in `Authorization` is all that counts where it is sent: a desk's key. Otherwise the session's cookie does, and a request
+   that changes something must show that our own page made it (web/sessions.py): without that it is nobody's.
+4. 401 says "show who you are" (or, for what is grave, "show it anew": RFC 9470), 403 "you may not". A page is led to the log-in,
+   and from there back to where it was.
 """
 
+import re
+from enum import StrEnum
+from typing import Protocol
+from urllib.parse import urlencode
+
+import orjson
 from aiohttp import web
 
-from ivrguard.core.agents import Agent
+from ivrguard.core import agents, sessions
+from ivrguard.core.agents import COMPANYS, OWN, Agent, Role
 from ivrguard.guard import Guard
+from ivrguard.guard import sessions as kept
+from ivrguard.web import sessions as browser
 
-SESSION_COOKIE = "__Host-ivrguard"
-"""The cookie of somebody who logged in. `__Host-`: over TLS, from this host, for all of its paths (RFC 6265bis, 4.1.3.2)."""
+LOGIN_PATH = "/.ivrguard/console/login"
+LOGOUT_PATH = "/.ivrguard/console/logout"
+CALLBACK_PATH = "/.ivrguard/console/callback"
+CONSOLE_PREFIX = "/.ivrguard/console/"
+NEXT_CHARS_MAX = 512
+STREAM = "text/event-stream"
+_ASKED = web.RequestKey("asked", bool)
+_NO_PLACES = ("..", "%2e", "\\", " ")
+"""What leads elsewhere once a browser has put a path in order."""
+
+
+class Denied(StrEnum):
+    """Why somebody may not do what he asked for."""
+
+    NOBODY = "nobody"
+    ROLE = "role"
+    STALE = "stale"
+
+
+_ANSWERS = {
+    Denied.NOBODY: (
+        401,
+        "unauthorized",
+        "log in, or send a key as a bearer token",
+        'Bearer realm="ivrguard"',
+    ),
+    Denied.ROLE: (403, "forbidden", "ask somebody whose role allows it", ""),
+    Denied.STALE: (
+        401,
+        "insufficient_user_authentication",
+        "this is grave: show who you are once more",
+        f'Bearer error="insufficient_user_authentication", max_age="{agents.REAUTHENTICATED_S}"',
+    ),
+}
+
+
+class Tokens(Protocol):
+    """Who knows the access tokens of the company's identity provider (web/oidc.py)."""
+
+    async def bearer(self, token: str) -> Agent | None:
+        """Whose token it is; None if it is no good. Raises `core.errors.Fault` when that cannot be told."""
+
+
+def is_jwt(text: str) -> bool:
+    """Whether a bearer token has the form of one: a desk's key has no dots."""
+    return re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]*", text, re.ASCII) is not None
 
 
 def bearer(request: web.Request) -> str:
@@ -22,16 +79,108 @@ def bearer(request: web.Request) -> str:
     return key.strip() if scheme.lower() == "bearer" and key.isascii() else ""
 
 
+def is_local(target: str) -> bool:
+    """Whether a path is one of our own pages, to be led back to: no other host, however it is written."""
+    return (
+        target.startswith(CONSOLE_PREFIX)
+        and len(target) <= NEXT_CHARS_MAX
+        and target.isascii()
+        and target.isprintable()
+        and not any(one in target.lower() for one in _NO_PLACES)
+        and target.partition("?")[0] not in {LOGIN_PATH, LOGOUT_PATH, CALLBACK_PATH}
+    )
+
+
 class Identity:
-    """Tells who asks: by a desk's key."""
+    """
+    Tells who asks: by a desk's key, or by a session.
 
-    def __init__(self, guard: Guard) -> None:
+    `tokens`: who knows the company's access tokens; None: it has no provider, and people have accounts of our own. `idle_s`: after so many seconds without use a session ends. `embedded`: whether our pages stand in others'.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        tokens: Tokens | None = None,
+        idle_s: int = sessions.IDLE_S,
+        embedded: bool = False,
+    ) -> None:
         self._guard = guard
+        self._tokens = tokens
+        self._people = OWN if tokens is None else COMPANYS
+        self.idle_s = idle_s
+        self.embedded = embedded
 
-    async def of(self, request: web.Request) -> Agent | None:
-        """The agent, or None. Raises `core.errors.Fault` when the store cannot say."""
-        key = bearer(request)
+    async def of(self, request: web.Request, *, busy: bool = True) -> Agent | None:
+        """
+        The agent, or None. `busy`: False for what no hand asked for (a look for news): it keeps no session alive, as a stream
+        does not, nor asking again for a request that is under way, as streams do.
+
+        Raises `core.errors.Fault` when the store cannot say.
+        """
+        if "Authorization" in request.headers:
+            return await self._by_key(bearer(request))
+        secret = browser.secret_of(request)
+        world = self._guard.world
+        if not secret or not await browser.shown(request, secret, world.issuer):
+            return None
+        busy = busy and _ASKED not in request and STREAM not in request.headers.get("Accept", "")
+        request[_ASKED] = True
+        agent = await kept.agent_of(world, secret, idle_s=self.idle_s, busy=busy)
+        return agent if agent is not None and agent.name.startswith(self._people) else None
+
+    async def demand(self, request: web.Request, *roles: Role, fresh: bool = False) -> Agent | Denied:
+        """
+        The agent, if he has one of these roles (none named: any) and, for what is grave (`fresh`), has lately shown who he is.
+
+        What is `Denied` is answered by `turned_away`. Raises as `of`.
+        """
+        agent = await self.of(request)
+        if agent is None:
+            return Denied.NOBODY
+        if roles and not agent.roles.intersection(roles):
+            return Denied.ROLE
+        if fresh and not agents.fresh(agent, self._guard.world.clock()):
+            return Denied.STALE
+        return agent
+
+    def csrf(self, request: web.Request) -> str:
+        """What a page's forms send as `csrf`, and its script as `X-CSRF-Token`; "" where there is no session."""
+        secret = browser.secret_of(request)
+        return browser.csrf_of(secret) if secret else ""
+
+    def turned_away(self, request: web.Request, denied: Denied) -> web.Response:
+        """The answer to who may not: a browser that wants a page is led to the log-in and back, all others get JSON."""
+        if denied is not Denied.ROLE and _wants_a_page(request):
+            asked = {"next": request.raw_path} if is_local(request.raw_path) else {}
+            anew = {"fresh": "1"} if denied is Denied.STALE else {}
+            words = urlencode(asked | anew)
+            return web.Response(
+                status=303,
+                headers={
+                    "Location": f"{LOGIN_PATH}?{words}" if words else LOGIN_PATH,
+                    "Cache-Control": "no-store",
+                },
+            )
+        status, error, mend, challenge = _ANSWERS[denied]
+        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        if challenge:
+            headers["WWW-Authenticate"] = challenge
+        return web.Response(status=status, body=orjson.dumps({"error": error, "mend": mend}), headers=headers)
+
+    async def _by_key(self, key: str) -> Agent | None:
+        if self._tokens is not None and is_jwt(key):
+            return await self._tokens.bearer(key)
         desk = await self._guard.desk(key) if key else None
         if desk is None:
             return None
         return Agent(desk.name, desk.name, queues=desk.queues, shown_ms=desk.created_ms, desk=True)
+
+
+def _wants_a_page(request: web.Request) -> bool:
+    return (
+        request.method in {"GET", "HEAD"}
+        and request.path.startswith(CONSOLE_PREFIX)
+        and "text/html" in request.headers.get("Accept", "")
+    )

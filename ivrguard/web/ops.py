@@ -65,6 +65,9 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.logins = Counter(
+            "ivrguard_logins", "Log-ins to the agents' pages", ["outcome"], registry=self.registry
+        )
         self.seconds = Histogram(
             "ivrguard_webhook_seconds",
             "Time to answer a webhook, by the kind of its path",
@@ -180,6 +183,8 @@ class Metrics:
         yield self.refused, "signature"
         for outcome in ("redeemed", "refused", "unknown_desk"):
             yield self.redemptions, outcome
+        for outcome in ("entered", "refused", "down"):
+            yield self.logins, outcome
         for event in ("authn_login_success", "authn_login_fail", "authn_login_lock"):
             yield self.record_events, event
         for operation in ("read", "amend", "list"):

@@ -406,6 +406,24 @@ def test_the_risk_team_is_told_only_if_there_is_a_way_to_it(keys):
     assert [way.name for way in ways] == ["soc.example", "number 1"]
 
 
+# ── the identity provider ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_agents_log_in_by_the_companys_provider_where_there_is_one(keys):
+    base = {**keys, **TRACED, "OTEL_EXPORTER_OTLP_ENDPOINT": ""}
+    assert server.client_of(settings.load(base, None)) is None
+    set_ = {
+        "IVRGUARD_OIDC_ISSUER": "https://login.example/",
+        "IVRGUARD_OIDC_CLIENT_ID": "guard",
+        "IVRGUARD_OIDC_CLIENT_SECRET": "the-canary-of-it",
+        "IVRGUARD_OIDC_ROLES": "x=agent",
+    }
+    client = server.client_of(settings.load(base | set_, None))
+    assert (client.company.issuer, client.company.client_id) == ("https://login.example/", "guard")
+    assert (client.company.roles, client.secret) == ({"x": "agent"}, "the-canary-of-it")
+    assert "canary" not in repr(client)
+
+
 # ── traces ───────────────────────────────────────────────────────────────────────────────────────────────
 
 TRACED = {

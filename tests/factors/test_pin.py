@@ -317,3 +317,18 @@ def test_any_text_gets_an_answer(text: str) -> None:
 def test_every_repetition_is_found(block: str, times: int) -> None:
     """A block said twice or more is never a good PIN."""
     assert weak(block * times) is not None
+
+
+async def test_a_judge_apart_has_places_of_its_own():
+    """The same keys and hashes; whoever crowds the one takes no place from the other."""
+    judge = PinJudge(PEPPERS, threads=1, queue_per_thread=0)
+    other = judge.apart(1)
+    credential = await judge.enrol("24681357")
+    held = asyncio.create_task(judge.judge(credential, "24681357", None, 0))
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await judge.judge(credential, "24681357", None, 0)
+    assert isinstance(await other.judge(credential, "24681357", None, 0), Right)
+    assert isinstance(await held, Right)
+    await judge.close()
+    await other.close()

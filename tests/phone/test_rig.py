@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from ivrguard import flowfile
+from ivrguard.core.agents import Agent
 from ivrguard.core.assurance import Kind
+from ivrguard.guard import sessions
 from ivrguard.phone import bank
 from ivrguard.phone.heard import HungUp
 from ivrguard.phone.rig import (
@@ -177,3 +179,11 @@ async def test_nothing_is_left_of_it_afterwards(flow):
         async with rig(flow, bank.app) as centre:
             raise ZeroDivisionError
     assert centre.session.closed
+
+
+async def test_an_agent_can_be_logged_in_at_once(flow):
+    """As he would be after the log-in: his cookie is good for whoever asks the server who he is."""
+    async with rig(flow, bank.app) as centre:
+        ann = Agent("agent:ann", "Ann", shown_ms=centre.clock())
+        secret = await centre.session_of(ann)
+        assert await sessions.agent_of(centre.server.world, secret, idle_s=60) == ann

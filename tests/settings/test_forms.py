@@ -16,6 +16,8 @@ from ivrguard.settings import forms
         (forms.database, "postgres://u@h/d", "postgres://u@h/d"),
         (forms.numbers, "+18005550155; +18005550156", ("+18005550155", "+18005550156")),
         (forms.sender, "12345", "12345"),
+        (forms.issuer, "https://login.example/a/", "https://login.example/a/"),
+        (forms.scopes, "openid  email", "openid email"),
     ],
 )
 def test_what_is_read(read, text, found):
@@ -33,6 +35,8 @@ def test_what_is_read(read, text, found):
         (forms.database, "mysql://canary", "does not begin with"),
         (forms.numbers, "canary", "entry 1 is no phone number"),
         (forms.sender, "canary", "neither a phone number"),
+        (forms.issuer, "http://login.example", "https is needed"),
+        (forms.scopes, "email", "'openid' is not among the scopes"),
     ],
 )
 def test_what_cannot_be_read_is_not_shown(read, text, said):

@@ -112,6 +112,18 @@ def test_what_is_not_set_has_its_default():
         "alerts_secrets": {},
         "threats_minutes": (2, 5, 10),
         "threats_next_numbers": (),
+        "agents_idle_minutes": 30,
+        "oidc_issuer": "",
+        "oidc_client_id": "",
+        "oidc_client_secret": "",
+        "oidc_scopes": "openid profile",
+        "oidc_audience": "",
+        "oidc_roles": {},
+        "oidc_roles_claim": "roles",
+        "oidc_queues_claim": "queues",
+        "oidc_manager_claim": "manager",
+        "oidc_label_claim": "name",
+        "oidc_acr_values": (),
         "traces_endpoint": "",
         "traces_headers": {},
         "traces_service": "ivrguard",
@@ -554,7 +566,7 @@ def test_any_file_is_settings_or_faults(tmp_path_factory, data):
 def test_secrets_are_what_is_marked_as_such():
     """A new secret must be declared as one."""
     assert set(SECRETS) == {
-        *("traces_headers", "alerts_secrets"),
+        *("traces_headers", "alerts_secrets", "oidc_client_secret"),
         *("twilio_tokens", "twilio_shared_keys", "upstream_token", "side_door_keys"),
         *("sealing_keys", "peppers", "naming_keys", "signing_keys", "directory_secret", "database_url"),
     }
@@ -679,6 +691,61 @@ def test_a_key_of_the_side_door_and_what_its_requests_are_made_with():
         with pytest.raises(SettingsFault) as caught:
             load(GOOD | {f"IVRGUARD_{name}": text for name, text in there.items()}, None)
         assert said in caught.value.lines[0]
+
+
+# ── the identity provider ────────────────────────────────────────────────────────────────────────────────
+
+PROVIDER = {
+    "ISSUER": "https://login.bank.example/realms/staff/",
+    "CLIENT_ID": "ivrguard",
+    "CLIENT_SECRET": "the secret of it",
+    "SCOPES": " openid  groups ",
+    "AUDIENCE": "https://guard.bank.example/api",
+    "ROLES": "cn=agents,dc=bank=agent; fraud=risk",
+    "ROLES_CLAIM": "realm_access.roles",
+    "QUEUES_CLAIM": "q",
+    "MANAGER_CLAIM": "m",
+    "LABEL_CLAIM": "l",
+    "ACR_VALUES": "phr mfa",
+}
+
+
+def provider(**changed):
+    """Settings with an identity provider, but for `changed`."""
+    changes = {f"IVRGUARD_OIDC_{name}": text for name, text in (PROVIDER | changed).items()}
+    return {name: text for name, text in (GOOD | changes).items() if text}
+
+
+def test_the_identity_provider_is_set_as_it_is_written():
+    """Its name to the letter, with its slash: providers compare it so."""
+    found = load(provider() | {"IVRGUARD_AGENTS_IDLE_MINUTES": "15"}, None)
+    assert found.oidc_issuer == "https://login.bank.example/realms/staff/"
+    assert (found.oidc_client_id, found.oidc_client_secret) == ("ivrguard", "the secret of it")
+    assert (found.oidc_scopes, found.oidc_audience) == ("openid groups", "https://guard.bank.example/api")
+    assert found.oidc_roles == {"cn=agents,dc=bank": "agent", "fraud": "risk"}
+    assert (found.oidc_roles_claim, found.oidc_queues_claim) == ("realm_access.roles", "q")
+    assert (found.oidc_manager_claim, found.oidc_label_claim) == ("m", "l")
+    assert (found.oidc_acr_values, found.agents_idle_minutes) == (("phr", "mfa"), 15)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"ISSUER": ""}, "IVRGUARD_OIDC_ISSUER is not set, so nobody is asked"),
+        ({"ISSUER": "http://login.bank.example"}, "https is needed"),
+        ({"ISSUER": "login.bank.example"}, "no absolute URL"),
+        ({"CLIENT_ID": ""}, "IVRGUARD_OIDC_CLIENT_ID: not set, and IVRGUARD_OIDC_ISSUER is"),
+        ({"ROLES": ""}, "IVRGUARD_OIDC_ROLES: not set, and IVRGUARD_OIDC_ISSUER is"),
+        ({"ROLES": "fraud=boss"}, "entry 1 is not <value>=agent"),
+        ({"SCOPES": "profile"}, "'openid' is not among the scopes"),
+        ({"AUDIENCE": "ivrguard"}, "an ID token would pass for an access token"),
+    ],
+)
+def test_half_a_provider_is_none(changed, said):
+    with pytest.raises(SettingsFault) as caught:
+        load(provider(**changed), None)
+    assert said in str(caught.value)
+    assert "the secret of it" not in str(caught.value)
 
 
 def test_traces_are_set_by_the_names_that_others_use(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ivrguard.settings.lists import minutes
+from ivrguard.settings.lists import minutes, roles, words
 
 
 def test_what_is_read():
@@ -24,3 +24,27 @@ def test_what_is_read():
 def test_times_that_are_none(text, said):
     with pytest.raises(ValueError, match=said):
         minutes(text)
+
+
+def test_roles_are_by_the_value_of_a_claim():
+    """Which may be a whole name of a directory, with `=` in it."""
+    assert roles("cn=a,dc=b=agent; risk team = risk;") == {"cn=a,dc=b": "agent", "risk team": "risk"}
+    assert roles(" ; ") == {}
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("agents", "is not <value>="),
+        ("=agent", "is not <value>="),
+        ("x=boss", "is not <value>="),
+        ("a=risk", "already"),
+    ],
+)
+def test_what_is_no_role_is_a_fault(entry, said):
+    with pytest.raises(ValueError, match=f"entry 2 .*{said}"):
+        roles(f"a=agent;{entry}")
+
+
+def test_words_have_blanks_between():
+    assert words(" a  b ") == ("a", "b")

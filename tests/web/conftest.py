@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlencode
 from uuid import uuid4
 
+import pyotp
 import pytest
 import structlog
 from aiohttp import web
@@ -25,6 +27,8 @@ from ivrguard.phone.rig import ACCOUNT_SID, AUTH_TOKEN, PUBLIC_URL, Rig, rig
 from ivrguard.ports import Account, Credential
 from ivrguard.telephony.links import Kind as LinkKind
 from ivrguard.telephony.signature import sign
+from ivrguard.web.identity import LOGIN_PATH
+from ivrguard.web.sessions import COOKIE
 
 PIN = "24681357"
 CALLER = "+15551230001"
@@ -264,3 +268,65 @@ def link(guarded: Rig, path: str, kind: LinkKind, *, method: str = "POST", turn:
 @pytest.fixture
 def link_to():
     return link
+
+
+# ── an agent's browser ───────────────────────────────────────────────────────────────────────────────────
+
+PASSWORD = "four tall ships at noon"
+APP_SECRET = "KRSXG5CTMVRXEZLUKRSXG5CTMVRXEZLU"
+
+
+class Browser:
+    """A browser as far as a log-in needs one: cookies, forms, its own origin; redirects are looked at, not followed."""
+
+    def __init__(self, guarded, origin=PUBLIC_URL):
+        self.guarded, self.origin, self.cookies, self.seen = guarded, origin, {}, []
+
+    async def ask(self, path, method="GET", data=None, **headers):
+        headers = {name.replace("_", "-"): text for name, text in headers.items()}
+        if self.cookies:
+            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        if method == "POST" and self.origin:
+            headers.setdefault("Origin", self.origin)
+        async with self.guarded.session.request(
+            method, self.guarded.guard_url + path, data=data, headers=headers, allow_redirects=False
+        ) as answer:
+            set_cookies = answer.headers.getall("Set-Cookie", [])
+            for line in set_cookies:
+                name, _, rest = line.partition("=")
+                value = rest.partition(";")[0]
+                self.cookies.pop(name, None)
+                if "Max-Age=0" not in line:
+                    self.cookies[name] = value
+            got = SimpleNamespace(
+                status=answer.status, text=await answer.text(), headers=answer.headers, set=set_cookies
+            )
+        self.seen.append(got)
+        return got
+
+    async def open(self, query=""):
+        """The page; its hidden fields."""
+        got = await self.ask(LOGIN_PATH + query)
+        return dict(re.findall(r'name="(csrf|next)" value="([^"]*)"', got.text))
+
+    async def enter(self, name="ann", password=PASSWORD, code=None, query="", **fields):
+        """Fill in the form and send it; `code`: None for what the app shows now."""
+        hidden = await self.open(query)
+        shown = pyotp.TOTP(APP_SECRET).at(self.guarded.clock() // 1000)
+        form = {
+            **hidden,
+            "name": name,
+            "password": password,
+            "code": shown if code is None else code,
+            **fields,
+        }
+        return await self.ask(LOGIN_PATH, "POST", form)
+
+    @property
+    def session(self):
+        return self.cookies.get(COOKIE)
+
+
+@pytest.fixture
+def browser_at():
+    return Browser

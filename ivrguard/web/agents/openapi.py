@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from ivrguard.web.agents.api import JSON, ROOT, Problem, Route
-from ivrguard.web.identity import SESSION_COOKIE
+from ivrguard.web.sessions import COOKIE
 
 VERSION = "1.0.0"
 """Of the API: a new field is a minor one, and what breaks a client is `agent/v2`."""
@@ -46,7 +46,7 @@ SCHEMES = {
     "session": {
         "type": "apiKey",
         "in": "cookie",
-        "name": SESSION_COOKIE,
+        "name": COOKIE,
         "description": "The session of somebody who logged in at `/.ivrguard/console/login`.",
     },
 }
