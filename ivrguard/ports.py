@@ -423,6 +423,52 @@ class Provider(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """
+    Whom to dial into a conference. `room`: its name; `to`, `from_`: addresses as the provider takes them; `token`: what lets `from_`
+    be the caller's own number, "" without; `ring_s`: how long. `status_url`: where the leg's progress is told.
+
+    `url`: what the leg hears first, whose document leads it into the room; "": it enters at once, as `label`, and the conference is
+    over when it leaves. `user`, `password`: for a SIP address that asks.
+    """
+
+    room: str
+    to: str = field(repr=False)
+    from_: str = field(repr=False)
+    ring_s: int
+    status_url: str
+    label: str
+    url: str = ""
+    token: str = field(default="", repr=False)
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+
+class Conferences(Protocol):
+    """
+    The provider's live calls and conferences. Every method raises `core.errors.NotifyFault` when it may not have been done; its `why` is
+    "gone" for a leg or a room that is over.
+    """
+
+    async def invite(self, account_sid: str, invitation: Invitation, *, deadline_s: float) -> str:
+        """Dial somebody; the id of his leg. After a fault he may be dialled all the same."""
+
+    async def lead(self, account_sid: str, call_sid: str, url: str, *, deadline_s: float) -> None:
+        """Have a leg go on with the document at `url`, wherever it is."""
+
+    async def hang_up(self, account_sid: str, call_sid: str, *, deadline_s: float) -> None:
+        """End a leg, also one that rings. Quiet about one that is over."""
+
+    async def hold(
+        self, account_sid: str, conference: str, call_sid: str, music_url: str, *, deadline_s: float
+    ) -> None:
+        """Let a leg hear music instead of the room: that of the document at `music_url`, or ("") the provider's own."""
+
+    async def unhold(self, account_sid: str, conference: str, call_sid: str, *, deadline_s: float) -> None:
+        """Let it hear the room again."""
+
+
 class Pins(Protocol):
     """Changing a PIN, where the accounts are kept."""
 

@@ -32,6 +32,7 @@ from ivrguard.core.claims import Company
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow, Via
 from ivrguard.notify.alerts import Receiver, Text, Webhook
+from ivrguard.notify.conferences import TwilioConferences
 from ivrguard.notify.lookup import TwilioLookup
 from ivrguard.notify.recordings import TwilioRecordings
 from ivrguard.notify.sms import SmsMessenger
@@ -63,16 +64,17 @@ app = typer.Typer()
 
 @dataclass(frozen=True, slots=True)
 class Twilio:
-    """What is asked of Twilio: messages, Verify, lookups, recordings. None: it is not set up."""
+    """What is asked of Twilio: messages, Verify, lookups, recordings, conferences. None: it is not set up."""
 
     messenger: SmsMessenger | None
     verify: TwilioVerify | None
     lookup: TwilioLookup
     recordings: TwilioRecordings
+    conferences: TwilioConferences
 
     async def close(self) -> None:
         """Close the connections of all of them."""
-        for one in (self.messenger, self.verify, self.lookup, self.recordings):
+        for one in (self.messenger, self.verify, self.lookup, self.recordings, self.conferences):
             if one is not None:
                 await one.close()
 
@@ -98,7 +100,7 @@ class Twilio:
 
 
 def twilio_of(configured: Settings) -> Twilio:
-    """Messages, Verify and lookups belong to the first account of the tokens, recordings to each call's own."""
+    """Messages, Verify and lookups belong to the first account of the tokens, recordings and conferences to each call's own."""
     sid, tokens = next(iter(configured.twilio_tokens.items()))
     messenger = verify = None
     if configured.sms_from or configured.sms_messaging_service_sid:
@@ -121,7 +123,8 @@ def twilio_of(configured: Settings) -> Twilio:
     lookup = TwilioLookup(sid, tokens[0], clock=wall_clock_ms, api_url=configured.lookup_api_url)
     first = {account: current[0] for account, current in configured.twilio_tokens.items()}
     recordings = TwilioRecordings(first, api_url=configured.recordings_api_url)
-    return Twilio(messenger, verify, lookup, recordings)
+    conferences = TwilioConferences(first, api_url=configured.calls_api_url)
+    return Twilio(messenger, verify, lookup, recordings, conferences)
 
 
 def recording_of(configured: Settings) -> Recording:
@@ -234,6 +237,7 @@ def server_of(
                 recordings=twilio.recordings,
                 company=client_of(configured),
                 agents_idle_s=configured.agents_idle_minutes * 60,
+                conferences=twilio.conferences,
                 alarms=alarms_of(configured, twilio.messenger),
                 next_alarms=texts_of(configured.threats_next_numbers, twilio.messenger, "next number"),
                 threats_after_s=tuple(60 * one for one in configured.threats_minutes),

@@ -18,6 +18,8 @@ Where is …?
 | a code that the caller reads to the agent | core/readback.py, `answer` |
 | passing a caller on; first contact with an agent | core/passing.py, `pass_on` |
 | what is counted before it is judged or sent | core/counting.py, `reserve` |
+| caller and agent in a room of the guard's | guard/conference.py; core/conference.py, `due` |
+| the caller aside at the keypad, and back | core/aside.py |
 | what a flow may say, and its faults | core/flow.py, core/check.py, `check` |
 | the most guesses that a rule allows | core/budget.py, `most` |
 | what standards ask of a flow | core/profiles.py |

@@ -19,6 +19,7 @@ from ivrguard.core import handoff, lockout
 from ivrguard.core.assurance import Kind, Proof
 from ivrguard.core.audit import Entry
 from ivrguard.core.caller import Address, AddressKind
+from ivrguard.core.conference import Bridge
 from ivrguard.core.flow import Catalogue, Factor, Flow
 from ivrguard.core.rules import Demand, Visit
 from ivrguard.core.values import replace
@@ -64,11 +65,12 @@ class About(StrEnum):
 
 
 class What(StrEnum):
-    """What is held up by questions. A PIN change is the guard's own: the IVR never hears of it."""
+    """What is held up by questions. A PIN change and a time aside (core/aside.py) are the guard's own: the IVR never hears of them."""
 
     REQUEST = "request"
     TRANSFER = "transfer"
     PIN_CHANGE = "pin_change"
+    ASIDE = "aside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,7 @@ class Call:
     `notes`: what the attestation says against the number.
     `naming`: the id of the naming key that it began with; "" for the current one. `read_back`: what an agent has asked for.
     `unguarded`: to whom the IVR's last document leads the caller with nothing asked, or the guard itself when it refused him.
+    `bridge`: its last transfer that the guard joined itself.
     """
 
     sid: str
@@ -202,6 +205,7 @@ class Call:
     naming: str = ""
     read_back: ReadBack | None = None
     unguarded: tuple[str, ...] = ()
+    bridge: Bridge | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,13 +331,25 @@ class Cut:
 @dataclass(frozen=True, slots=True)
 class Replied:
     """
-    The IVR's document is on its way. `cut`: its first protected transfer; `resumed`: recordings run again; `unguarded`: to
-    whom what stands before the cut leads.
+    The IVR's document is on its way, or the guard's own that leads into a room. `cut`: its first protected transfer;
+    `resumed`: recordings run again; `unguarded`: to whom what stands before the cut leads; `bridge`: the transfer that the
+    guard joins from now on.
     """
 
     cut: Cut | None = None
     resumed: bool = False
     unguarded: tuple[str, ...] = ()
+    bridge: Bridge | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CameBack:
+    """The caller's leg has left the room of its bridge for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strayed:
+    """The caller's leg asks for a question that nobody asks any more, while its bridge lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,6 +409,8 @@ Event = (
     | Pausing
     | Recorded
     | PinChanged
+    | CameBack
+    | Strayed
 )
 
 
@@ -436,10 +454,25 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Connect: the held rest of the document, with the token of `leg` in it."""
+    """Connect: the held rest of the document, with the token of `leg` in it; `bridge`: in a room of the guard's."""
 
     held: str = field(repr=False)
     leg: "handoff.Leg"
+    bridge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rejoin:
+    """Into the room of this bridge again."""
+
+    bridge: Bridge
+
+
+@dataclass(frozen=True, slots=True)
+class ComeBack:
+    """On in the IVR, where its `<Dial>` would have led: this bridge is over."""
+
+    bridge: Bridge
 
 
 @dataclass(frozen=True, slots=True)
@@ -469,7 +502,7 @@ class Rest:
     """Nothing is to be done: what came is stale, or the IVR's document goes out as it is."""
 
 
-Move = Ask | Judge | Hold | Forward | Transfer | ChangePin | GoOn | Refuse | Rest
+Move = Ask | Judge | Hold | Forward | Transfer | Rejoin | ComeBack | ChangePin | GoOn | Refuse | Rest
 
 
 @dataclass(frozen=True, slots=True)

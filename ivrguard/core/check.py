@@ -32,6 +32,7 @@ from ivrguard.core.assurance import (
 )
 from ivrguard.core.budget import over_ceiling
 from ivrguard.core.call import KNOWN_NUMBER_KEY
+from ivrguard.core.conference import check_bridges
 from ivrguard.core.flow import (
     CODE_DIGITS_MIN,
     CODE_VALID_S_MAX,
@@ -379,6 +380,7 @@ def _check_rules(flow: Flow) -> Iterator[Finding]:
                 error=False,
             )
     yield from _check_transfers(flow)
+    yield from check_bridges(flow)
 
 
 def _check_places(flow: Flow) -> Iterator[Finding]:

@@ -46,6 +46,8 @@ def missing(flow: Flow, call: Call, demand: Demand, since_turn: int, now_ms: int
 def _missing(
     flow: Flow, call: Call, demand: Demand, since_turn: int, able: frozenset[str], now_ms: int
 ) -> tuple[str, ...] | None:
+    if demand.anew is not None:
+        return plan(demand.anew, proved(call.proofs, Freshness(None, since_turn, 0), now_ms), able)
     if demand.require is None:
         return ()
     proofs = said_for(call.proofs, demand.intent) if demand.own_code else call.proofs

@@ -149,7 +149,8 @@ class Flow:
     own catalogue, `languages` the others. `tries`: answers not accepted in one question before the call is refused.
     `token_valid_s`: how long an agent has to redeem a token. `ceiling`: the most chance of a break in a year that
     `check` lets pass. `sensitive`: what must not fall to the default or be open to anyone. `phrases`: what is a threat when
-    a caller says it, as core/incidents.py's `words_of` has it.
+    a caller says it, as core/incidents.py's `words_of` has it. `hold_music`: the URL of what is heard while somebody waits in
+    a room of the guard's; "": the provider's own.
     """
 
     name: str
@@ -174,6 +175,7 @@ class Flow:
     ceiling: float | None = None
     pin_change: PinChange | None = None
     recording: Recording = Recording.IGNORE
+    hold_music: str = ""
     sense: Sense = Sense()
     phrases: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)

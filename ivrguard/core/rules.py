@@ -86,7 +86,9 @@ class Demand:
 
     `within_s`: proofs older do not count. `reverify`: a level to be proved anew at this transfer, by proofs
     made since it was asked for or at most `fresh_s` seconds old. `intent`: what the caller is about to do,
-    in the admin's word. `own_code`: a code by message counts only if its message said this very intent.
+    in the admin's word. `own_code`: a code by message counts only if its message said this very intent. `bridge`: the guard
+    joins caller and agent itself, in a conference (core/conference.py). `anew`: this very factor since it was asked for, whatever
+    was proved before, and nothing else; no rule says so, but an agent who leads his caller aside.
     """
 
     require: str | None
@@ -96,6 +98,8 @@ class Demand:
     fresh_s: int = 0
     how: How = How.BEFORE_CONNECT
     own_code: bool = False
+    bridge: bool = False
+    anew: str | None = None
 
 
 ANYONE = Demand(None)

@@ -16,7 +16,7 @@ The laws of this file:
 A webhook needs at most three turns: an event, the move's outcome, and once more.
 """
 
-from ivrguard.core import handoff, lockout
+from ivrguard.core import aside, conference, handoff, lockout
 from ivrguard.core.assurance import Kind, Proof
 from ivrguard.core.audit import Entry
 from ivrguard.core.call import (
@@ -27,6 +27,7 @@ from ivrguard.core.call import (
     AskedForMore,
     Books,
     Call,
+    CameBack,
     ChangePin,
     Cut,
     Event,
@@ -47,6 +48,7 @@ from ivrguard.core.call import (
     Resumed,
     Sent,
     Step,
+    Strayed,
     Transfer,
     Undelivered,
     Waits,
@@ -85,9 +87,12 @@ def step(flow: Flow, call: Call, books: Books, event: Event, now_ms: int) -> Ste
             pending = Pending(what, (demand,), since_turn=call.turn, about=visit.path)
             if what is What.REQUEST and missing(flow, call, demand, call.turn, now_ms) != ():
                 pending = replace(pending, held=held)
-            call = replace(call, pending=pending, question=None)
-            return _proceed(flow, call, books, nonce, now_ms, first=True, again=again)
+            call, entries = aside.left(replace(call, pending=pending, question=None), now_ms)
+            turn = _proceed(flow, call, books, nonce, now_ms, first=True, again=again)
+            return replace(turn, entries=(*entries, *turn.entries)) if entries else turn
         case Resumed(nonce, again):
+            if call.bridge is not None:
+                call = replace(call, bridge=conference.arrived(call.bridge, now_ms))
             return _proceed(flow, call, books, nonce, now_ms, first=True, again=again)
         case Answered():
             return _answered(flow, call, books, event, now_ms)
@@ -107,9 +112,14 @@ def step(flow: Flow, call: Call, books: Books, event: Event, now_ms: int) -> Ste
             return _refuse(call, books, "unavailable", "recorded", now_ms)
         case PinChanged():
             return _pin_changed(flow, call, books, event, now_ms)
-        case Replied(cut, resumed, unguarded):  # pragma: no branch -- there are no other events
+        case CameBack():
+            return aside.came_back(call, books, now_ms)
+        case Strayed():
+            return aside.rejoined(call, books, now_ms)
+        case Replied(cut, resumed, unguarded, bridge):  # pragma: no branch -- there are no other events
             call = replace(call, paused=() if resumed else call.paused, unguarded=unguarded)
-            return _replied(call, books, cut)
+            call, entries = aside.entered(call, bridge, now_ms)
+            return replace(_replied(call, books, cut), entries=entries)
 
 
 def _proceed(
@@ -157,6 +167,8 @@ def _granted(
     if pending.what is What.PIN_CHANGE:
         entry = entry_of(done, "authz_granted", now_ms, pending.what, intent=intent, path=pending.about)
         return _ask(flow, done, books, Question(nonce, about=About.NEW_PIN), (), now_ms, entries=(entry,))
+    if pending.what is What.ASIDE:
+        return aside.over(done, books, "right", now_ms)
     if pending.what is What.REQUEST:
         facts = {"intent": intent, "path": pending.about, "again": "yes" * again}
         entry = entry_of(done, "authz_granted", now_ms, pending.what, **facts)
@@ -175,7 +187,8 @@ def _granted(
     anew = "yes" * (again and leg.id in call.legs)
     facts = {"intent": intent, "queues": ",".join(leg.queues), "again": anew}
     entry = entry_of(done, "authn_token_created", now_ms, pending.what, **facts)
-    return Step(done, books, Transfer(pending.held, leg), (entry,))
+    bridge = any(demand.bridge for demand in pending.demands)
+    return Step(done, books, Transfer(pending.held, leg, bridge), (entry,))
 
 
 def _ask(
@@ -510,6 +523,8 @@ def _refuse(
     entries: tuple[Entry, ...] = (),
     dial: str | None = None,
 ) -> Step:
+    if call.pending is not None and call.pending.what is What.ASIDE:
+        return aside.over(call, books, reason, now_ms, entries)
     entry = entry_of(call, "authz_fail", now_ms, reason, **_about(call))
     over = replace(call, question=None, pending=None, unguarded=(f"number:{dial}",) if dial else ())
     return Step(over, books, Refuse(words, reason, dial), (*entries, entry))

@@ -118,6 +118,11 @@ MEANINGS: Mapping[str, Meaning] = {
     "attack_suspected": Meaning(
         "What looks like an attack raised an alert", _CRITICAL, BASE_EVENT, "Attack", _NONE
     ),
+    "authn_aside": _session("An agent had his caller led aside to prove a factor", _INFO, "Step Up", _NONE),
+    "authn_aside_denied": _session("An agent's caller could not be led aside now", _INFO, "Step Up", _FAIL),
+    "authn_aside_over": _session(
+        "A caller who was led aside belongs to his agent again", _INFO, "Step Up", _NONE
+    ),
     "authn_attempt": _authentication("An answer was counted before it was judged", _INFO, "Attempt", _NONE),
     "authn_attempt_unjudged": _authentication(
         "An answer was counted and could not be judged", _WARN, "Attempt", _FAIL
@@ -146,6 +151,9 @@ MEANINGS: Mapping[str, Meaning] = {
     "call_taken": _session(
         "An agent took a call that was led to him with nothing asked", _INFO, "Take Call", _OK
     ),
+    "bridge_joined": _session("An agent joined the caller in a room of the guard's", _INFO, "Bridge", _OK),
+    "bridge_opened": _session("A caller was put into a room of the guard's", _INFO, "Bridge", _NONE),
+    "bridge_over": _session("A caller left a room of the guard's for good", _INFO, "Bridge", _NONE),
     "credentials_resealed": _entity("Secrets were sealed with the current key", _WARN, 3, "credentials"),
     "desk_created": _entity("An agent's desk was given a key", _WARN, 1, "desk"),
     "desk_revoked": _entity("A desk's key was ended", _WARN, 4, "desk"),

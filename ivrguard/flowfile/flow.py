@@ -85,6 +85,7 @@ def read_flow(reader: Reader, root: Node, prompts: Prompts) -> tuple[Flow, tuple
         ceiling=_ceiling(reader, of.get("ceiling")),
         pin_change=_pin_change(reader, of.get("pin_change")),
         recording=reader.choice(of.get("recording"), forms.RECORDINGS, Recording.IGNORE),
+        hold_music=reader.word(of.get("hold_music"), forms.AUDIO, ""),
         sense=read_sense(reader, of.get("sense")),
         phrases=read_phrases(reader, of.get("threats")),
     )
@@ -331,6 +332,7 @@ def _demand(reader: Reader, of: Mapping[str, Node], node: Node) -> Demand:
         fresh_s=reader.duration(of.get("fresh"), forms.FRESH),
         how=reader.choice(of.get("how"), forms.HOWS, How.BEFORE_CONNECT),
         own_code=own_code,
+        bridge=reader.choice(of.get("bridge"), forms.BRIDGES, default=False),
     )
 
 

@@ -176,6 +176,7 @@ UNKNOWNS: Mapping[str, Unknown] = {unknown.value: unknown for unknown in Unknown
 ALLOW: Mapping[str, bool] = {"anyone": True}
 METHODS: Mapping[str, str] = {"GET": "GET", "POST": "POST"}
 HOWS: Mapping[str, How] = {how.value: how for how in How}
+BRIDGES: Mapping[str, bool] = {"conference": True}
 RECORDINGS: Mapping[str, Recording] = {recording.value: recording for recording in Recording}
 
 
@@ -183,8 +184,8 @@ RECORDINGS: Mapping[str, Recording] = {recording.value: recording for recording 
 
 FLOW_KEYS = (
     "flow", "numbers", "upstream", "language", "voice", "languages", "timezone", "tries", "token_valid",
-    "identify", "factors", "levels", "rules", "default", "sensitive", "pin_change", "recording", "lockout",
-    "ceiling", "sense", "threats",
+    "identify", "factors", "levels", "rules", "default", "sensitive", "pin_change", "recording", "hold_music",
+    "lockout", "ceiling", "sense", "threats",
 )  # fmt: skip
 FLOW_NEEDED = {
     "flow": "flow: bank",
@@ -218,10 +219,10 @@ SENDS_KEYS = ("per_call", "per_account", "per_number", "per_prefix")
 LOOKUP_KEYS = ("sim_swap", "forwarding", "line_types", "unknown")
 LEVEL_KEYS = ("any", "all")
 CONDITION_KEYS = ("path", "digits", "method", "dialled", "transfer", "hours")
-DEMAND_KEYS = ("allow", "require", "within", "intent", "own_code", "reverify", "fresh", "how")
+DEMAND_KEYS = ("allow", "require", "within", "intent", "own_code", "reverify", "fresh", "how", "bridge")
 REVERIFY_ONLY_KEYS = ("fresh", "how")
 """They have no effect without `reverify`."""
-REQUIRE_ONLY_KEYS = ("within", "own_code", "reverify", "fresh", "how")
+REQUIRE_ONLY_KEYS = ("within", "own_code", "reverify", "fresh", "how", "bridge")
 """They have no effect beside `allow: anyone`."""
 PIN_CHANGE_KEYS = ("path", "require", "within", "then")
 PIN_CHANGE_NEEDED = {"path": "path: /change-pin", "require": "require: two_factor", "then": "then: /menu"}

@@ -216,6 +216,11 @@ def _proofs() -> dict[str, Json]:
             default=Recording.IGNORE.value,
             example="pause",
         ),
+        "hold_music": shapes.key(
+            shapes.word(forms.AUDIO),
+            "What is heard while somebody waits in a conference of the guard's; the provider's own, where it is left out",
+            example="https://media.bank.example/waiting.mp3",
+        ),
     }
 
 
@@ -408,7 +413,7 @@ def _counts(usual: Lockout) -> dict[str, Json]:
 
 
 def _decisions() -> dict[str, Json]:
-    late = ("reverify", *forms.REVERIFY_ONLY_KEYS)
+    late = ("reverify", *forms.REVERIFY_ONLY_KEYS, "bridge")
     early = [key for key in forms.DEMAND_KEYS if key not in late]
     default = shapes.fields(early, {key: form for key, form in _demand().items() if key in early})
     path = shapes.word(forms.PATH)
@@ -494,6 +499,12 @@ def _demand() -> dict[str, Json]:
             default=How.BEFORE_CONNECT.value,
             example="before_connect",
         ),
+        "bridge": shapes.key(
+            shapes.choice(forms.BRIDGES),
+            "Transfers to one number, client or SIP address only: the guard joins caller and agent in a conference, "
+            "so that the agent can have the caller led aside to the keypad and back",
+            example="conference",
+        ),
     }
 
 
@@ -528,7 +539,11 @@ def _rule() -> Json:
         **_either(),
         **_own_code(),
         "anyOf": shapes.one_of_keys(forms.CONDITION_KEYS),
-        "dependentRequired": {**only_with, "reverify": ["require", "transfer"]},
+        "dependentRequired": {
+            **only_with,
+            "reverify": ["require", "transfer"],
+            "bridge": ["require", "transfer"],
+        },
     }
 
 

@@ -12,7 +12,7 @@ The laws of this package:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from ivrguard import log
 from ivrguard.core import admission
 from ivrguard.core.agents import Agent
 from ivrguard.core.call import Call, Told
+from ivrguard.core.conference import Stage, outcome
 from ivrguard.core.errors import Fault, StoreFault, UpstreamFault
 from ivrguard.core.flow import Flow
 from ivrguard.core.handoff import Desk
@@ -31,6 +32,7 @@ from ivrguard.core.rules import Target
 from ivrguard.guard import books, passing, readback, side_door
 from ivrguard.guard import desk as desks
 from ivrguard.guard.background import Background
+from ivrguard.guard.conference import Bridges, Held, action_of
 from ivrguard.guard.held import HeldCall
 from ivrguard.guard.requests import Hook, about, incoming, led_on, meant
 from ivrguard.guard.webhook import REDIRECTS_MAX, Answer, Conflict, Webhook, ended
@@ -89,6 +91,9 @@ def _known_to(flow: Flow, call: Call) -> bool:
     """Whether the flow has what this call's question is about: it may have begun with another version."""
     factors = {call.question.factor} - {""} if call.question is not None else set()
     demands = call.pending.demands if call.pending is not None else ()
+    factors |= {
+        demand.anew for demand in (call.pending.demands if call.pending is not None else ()) if demand.anew
+    }
     levels = {level for demand in demands for level in (demand.require, demand.reverify) if level is not None}
     return factors <= flow.factors.keys() and levels <= flow.levels.keys()
 
@@ -100,6 +105,7 @@ class Guard:
         self.world = world
         self._lines: dict[str, _Line] = {}
         self._background = Background()
+        self.bridges = Bridges(world, self._background)
         self._ends: dict[str, Delivery] = {}
         self._catching_up = asyncio.Lock()
 
@@ -200,14 +206,23 @@ class Guard:
         )
         match admission.admit(call, hook.fingerprint, inward.turn if inward is not None else call.turn):
             case admission.Admission.FRESH:
-                return await webhook.run(again=False)
+                return await self._run(webhook, again=False)
             case admission.Admission.REPEATED:
                 return await webhook.repeated(call)
             case admission.Admission.STALE:
                 return Answer(neutral(), "stale")
             case _:  # unfinished
                 finished = await self._finished_elsewhere(call)
-                return await (webhook.run(again=True) if finished is None else webhook.repeated(finished))
+                return await (
+                    self._run(webhook, again=True) if finished is None else webhook.repeated(finished)
+                )
+
+    async def _run(self, webhook: Webhook, *, again: bool) -> Answer:
+        """Answer it, and have done what is due now for a room that the caller left or came back to."""
+        answer = await webhook.run(again=again)
+        if webhook.moved is not None:
+            self.bridges.attend(webhook.moved)
+        return answer
 
     async def _finished_elsewhere(self, call: Call) -> Call | None:
         """Another node is answering this very webhook, or died doing so: the call with the answer, or None to do it again."""
@@ -240,6 +255,13 @@ class Guard:
             began_ms=self.world.clock(),
         )
 
+    async def bridged(self, work: Awaitable[bytes], outcome: str) -> Answer:
+        """The answer to what a bridge's own legs and room ask (conference.py). A fault ends their document."""
+        try:
+            return Answer(await work, outcome)
+        except (Refused, Fault) as fault:
+            return Answer(twiml.response(), told(fault))
+
     # ── other ears ───────────────────────────────────────────────────────────────────────────────────────
 
     async def whisper(self, leg_id: str, delivery: Delivery) -> Answer:
@@ -267,24 +289,28 @@ class Guard:
             stored = await self.world.store.read(books.call_key(hook.delivery.call_sid))
             if stored is not None:
                 return Answer(words(await self.world.flow_of(stored), "refused"), "not_the_callees_leg")
-            parent = hook.delivery.parent_call_sid
+            parent, then = hook.delivery.parent_call_sid, ""
             call = await self.world.store.read(books.call_key(parent)) if parent is not None else None
+            if call is None and (found := await self.bridges.call_of_agent(hook.delivery)) is not None:
+                call, then = found
             mounted = await self.world.flow_of(call) if call is not None else None
             inward = mounted.links.inward_or_none(hook.target) if mounted is not None else None
             if call is not None and mounted is not None and inward is not None and inward.kind is Kind.W:
-                return await self._pass_on(hook, mounted, call, inward)
+                return await self._pass_on(hook, mounted, call, inward, then=then)
             logger.error("not_the_callees_leg", reason="parent" if call is None else "link")
         except (Refused, Fault) as fault:
             return Answer(twiml.response(), told(fault))
         return Answer(twiml.response(), "callee_refused")
 
-    async def _pass_on(self, hook: Hook, mounted: Mounted, call: Call, inward: Inward) -> Answer:
+    async def _pass_on(
+        self, hook: Hook, mounted: Mounted, call: Call, inward: Inward, *, then: str = ""
+    ) -> Answer:
         """
         A document for other ears (wait music, a whisper): rewritten like any, and without transfers.
 
         Nobody can be asked anything there, and what it redirects to comes here as well. So the call (a whisper's:
         the one that it belongs to) must hold already what each path needs. Its links are of the call's turn as it
-        is now: the same key pressed twice in a long wait is pressed twice.
+        is now: the same key pressed twice in a long wait is pressed twice. `then`: where the leg goes when the document has ended.
         """
         webhook = Webhook(self.world, self._background, hook, mounted, call, inward=inward, new=False)
         there, request = inward, incoming(hook, inward)
@@ -295,7 +321,9 @@ class Guard:
             if reply.location is None:
                 with about(reply.url):
                     read = document.read(reply.body, reply.content_type, reply.url)
-                    return Answer(read.write(mounted.links, turn=call.turn, leg=inward.kind), "passed_on")
+                    cut = document.Cut(document.ELEMENTS_MAX, then) if then else None
+                    written = read.write(mounted.links, turn=call.turn, leg=inward.kind, cut=cut)
+                    return Answer(written, "passed_on")
             there, request = led_on(mounted.links, request, reply)
         raise UpstreamFault(f"the IVR redirected more than {REDIRECTS_MAX} times")
 
@@ -369,15 +397,33 @@ class Guard:
         """Keep and record that this call is over. Raises `Fault` when the store cannot take it."""
         key, now = books.call_key(delivery.call_sid), self.world.clock()
 
-        def change(values: books.Values) -> Change[None]:
+        def change(values: books.Values) -> Change[tuple[Call, Call] | None]:
             call = values[key]
             if not isinstance(call, Call) or call.account_sid != delivery.account_sid:
                 return Change(None)
             over, entries = ended(call, delivery, now)
             puts = (Put(key, over, now + books.CALL_KEPT_S * 1000, call.began_ms),) if entries else ()
-            return Change(None, puts, entries)
+            return Change((call, over) if entries else None, puts, entries)
 
-        await self.world.store.amend([key], change)
+        done = await self.world.store.amend([key], change)
+        if done is not None and done[1].bridge is not None:
+            self.bridges.attend(delivery.call_sid)
+            if done[0].bridge is not None and done[0].bridge.stage is Stage.ASIDE:
+                self._background.start(self._hung_up_aside(done[1], delivery))
+
+    async def _hung_up_aside(self, call: Call, delivery: Delivery) -> None:
+        """The IVR is told what its `<Dial>` would have told it: nobody else does, as the caller had left the room."""
+        bridge, mounted = call.bridge, await self.world.flow_of(call)
+        assert bridge is not None
+        held = Held.unpacked(self.world.unseal(bridge.held, f"bridge/{call.sid}"))
+        if mounted is None or not held.dialling.action:
+            return
+        told = outcome(bridge, self.world.clock())
+        inward, request = action_of(mounted.links, held, delivery.params, told)
+        hook = Hook(delivery, "POST", "", b"", (), "")
+        webhook = Webhook(self.world, self._background, hook, mounted, call, inward=None, new=False)
+        if webhook.holds(inward, request):
+            await self._fetch(request)
 
     # ── the agent's desk ─────────────────────────────────────────────────────────────────────────────────
 

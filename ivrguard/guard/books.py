@@ -103,6 +103,11 @@ def alias_key(keys: Keys, presented: str) -> Key[Alias] | None:
     return None
 
 
+def agent_key(call_sid: str) -> Key[Alias]:
+    """The leg that an agent's own CallSid belongs to, where the guard dialled him. Nobody can present this name."""
+    return Key("alias", f"agent:{call_sid}")
+
+
 def token_of(keys: Keys, leg: str) -> str:
     """The token of a leg: 130 bits in Crockford's base 32, derived, so that only its digest need be kept."""
     number = int.from_bytes(keys.derive("token", leg)[:17])

@@ -18,7 +18,7 @@ from hmac import compare_digest
 from urllib.parse import urlsplit
 
 from ivrguard import log
-from ivrguard.core import admission
+from ivrguard.core import admission, aside, conference
 from ivrguard.core import call as calls
 from ivrguard.core.assurance import Freshness, amr, authenticated_ms, reached
 from ivrguard.core.audit import Entry
@@ -31,11 +31,12 @@ from ivrguard.core.step import step as step_of
 from ivrguard.core.values import replace
 from ivrguard.guard import books, proving, recordings
 from ivrguard.guard.background import Background
+from ivrguard.guard.conference import Held, action_of, caller_document, held_of
 from ivrguard.guard.requests import Hook, about, asked_for_more, incoming, led_on, packed, unpacked
 from ivrguard.guard.words import neutral, rendered
 from ivrguard.guard.world import Mounted, World
 from ivrguard.ports import Change, Key, Put, Reply, Request, Right
-from ivrguard.telephony import document
+from ivrguard.telephony import bridging, document
 from ivrguard.telephony.delivery import Delivery
 from ivrguard.telephony.links import Inward, Kind, resolve
 
@@ -68,7 +69,8 @@ def ended(call: Call, delivery: Delivery, now_ms: int) -> tuple[Call, tuple[Entr
     if not delivery.over or call.ended_ms is not None:
         return call, ()
     entry = Entry(now_ms, "session_ended", call.sid, call.ref, delivery.call_status)
-    return replace(call, ended_ms=now_ms), (entry,)
+    call, left = aside.left(replace(call, ended_ms=now_ms), now_ms)
+    return call, (*left, entry)
 
 
 def _to_send(step: Step) -> calls.Sent | None:
@@ -116,6 +118,8 @@ class Webhook:
         self._carry: document.Carry | None = None
         self._cut_index = 0
         self._hops = 0
+        self.moved: str | None = None
+        """The call whose bridge this webhook changed; None: none was."""
 
     async def run(self, *, again: bool) -> Answer:
         """Answer it. `again`: the call has taken it before, but the answer was lost."""
@@ -125,10 +129,13 @@ class Webhook:
         event = await self._first_event(again=again)
         if event is None:
             return Answer(neutral(), "stale")
-        taken = again
+        return await self._rounds(event, take=not again)
+
+    async def _rounds(self, event: Event, *, take: bool) -> Answer:
+        """From an event to the answer. `take`: whether this webhook is taken with it, or was before."""
         for _ in range(ROUNDS_MAX):
-            step, answer = await self._turn(event, take=not taken)
-            taken = True
+            step, answer = await self._turn(event, take=take)
+            take = False
             if answer is not None:
                 return await self._send(step, answer)
             match step.move:
@@ -142,9 +149,19 @@ class Webhook:
                     event, document_ = await self._forward(intent)
                     if document_ is not None:
                         return await self._finish(event, document_, "forwarded")
-                case calls.Transfer(held, leg):
+                case calls.Transfer(held, leg, bridge):
+                    opened = self._open(held, leg.id) if bridge else None
+                    if opened is not None:
+                        return await self._out(*opened, "bridged")
                     event, document_ = await self._connect(held, leg.id)
                     return await self._finish(event, document_, "transfer")
+                case calls.Rejoin(bridge):
+                    replied = calls.Replied(bridge=bridge)
+                    return await self._out(replied, self._room(bridge, again=True), "rejoined")
+                case calls.ComeBack(bridge):
+                    event, document_ = self._come_back(bridge)
+                    if document_ is not None:
+                        return await self._finish(event, document_, "came_back")
                 case _:  # pragma: no cover -- every other move has an answer of its own
                     raise AssertionError(step.move)
         raise UpstreamFault("the IVR leads in a circle")
@@ -157,9 +174,7 @@ class Webhook:
         instead = await self._quieted(call, answer, kept=True)
         if instead is None:
             return Answer(answer, "repeated")
-        step, other = await self._turn(instead, take=False)
-        assert other is not None
-        return await self._send(step, other)
+        return await self._rounds(instead, take=False)
 
     # ── read ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -171,12 +186,14 @@ class Webhook:
             self._request = incoming(self._hook, self._inward)
             visit = self._visit(self._inward.path, self._request.method, self._hook.delivery.digits)
             return calls.Arrived(visit, "", nonce, again)  # sealed in the turn, if it is to wait
-        question, pending = call.question, call.pending
+        question, pending, bridge = call.question, call.pending, call.bridge
+        if bridge is not None and bridge.leads_on(self._hook.nonce):
+            return calls.CameBack()
         if question is not None and question.nonce == self._hook.nonce:
             return await self._answered(question, nonce)
         if pending is not None and (again or pending.nonce == self._hook.nonce):
             return calls.Resumed(nonce, again)
-        return None
+        return calls.Strayed() if bridge is not None and bridge.live else None
 
     async def _answered(self, question: calls.Question, nonce: str) -> Event:
         if question.held and not self._digits:
@@ -243,6 +260,8 @@ class Webhook:
         if result is None:
             raise Conflict
         self._new = False
+        if result[0].call.bridge != basis.bridge:
+            self.moved = basis.sid
         self._call = result[0].call
         return result
 
@@ -371,6 +390,53 @@ class Webhook:
         visit = self._visit(inward.path, self._request.method, dict(self._request.params).get("Digits"))
         return calls.Arrived(visit, "", self._world.nonce())
 
+    def _open(self, held: str, leg: str) -> tuple[calls.Replied, bytes] | None:
+        """The transfer in a room of the guard's, and the caller's way into it; None where only the provider can carry it out."""
+        base, body = json.loads(self._unseal(held, "rest"))
+        read = document.read(body.encode(), "text/xml", base)
+        found = bridging.dialling(read.rest(0), base)
+        if isinstance(found, bridging.Unfit) or self._world.conferences is None:
+            why = found.why if isinstance(found, bridging.Unfit) else "no account"
+            logger.error(
+                "not_bridged",
+                detail=why,
+                hint="docs/blind.md: what a bridge can carry; it is an ordinary transfer now",
+            )
+            return None
+        kept = held_of(
+            self._call,
+            self._mounted.links,
+            found,
+            token=books.token_of(self._keys_of_call, leg),
+            call_token=dict(self._hook.delivery.params).get("CallToken", ""),
+            base=base,
+            rest=read.rest(1),
+        )
+        bridge = conference.Bridge(
+            leg,
+            self._world.nonce(),
+            self._seal(kept.packed(), "bridge"),
+            since_ms=self._world.clock(),
+            screened=found.kind == "number" or bool(kept.whisper),
+            ring_s=found.ring_s,
+        )
+        return calls.Replied(bridge=bridge), self._room(bridge, again=False)
+
+    def _room(self, bridge: conference.Bridge, *, again: bool) -> bytes:
+        return caller_document(self._world, self._keys_of_call, self._flow, self._call, bridge, again=again)
+
+    def _come_back(self, bridge: conference.Bridge) -> tuple[Event, document.Document | None]:
+        """On in the IVR: what its `<Dial>` asks for, as a request like any other, or what follows it."""
+        kept = Held.unpacked(self._unseal(bridge.held, "bridge"))
+        if kept.dialling.action:
+            told = conference.outcome(bridge, self._world.clock())
+            inward, request = action_of(self._mounted.links, kept, self._hook.delivery.params, told)
+            self._request = replace(request, headers=self._hook.headers)
+            visit = self._visit(inward.path, request.method, dict(request.params).get("Digits"))
+            return calls.Arrived(visit, "", self._world.nonce()), None
+        read = document.read(kept.rest.encode(), "text/xml", kept.base)
+        return calls.Replied(self._cut(read, 0)), read
+
     async def _connect(self, held: str, leg: str) -> tuple[Event, document.Document]:
         """The transfer goes on, with its token; the next protected one in the rest waits its turn."""
         base, body = json.loads(self._unseal(held, "rest"))
@@ -422,6 +488,10 @@ class Webhook:
         with about(read.base):
             turn = self._call.turn + take
             written = read.write(self._mounted.links, turn=turn, cut=cut, carry=self._carry)
+        return await self._out(event, written, outcome, take=take)
+
+    async def _out(self, event: calls.Replied, written: bytes, outcome: str, *, take: bool = False) -> Answer:
+        """A document goes out, remembered; recordings run on first."""
         event = replace(event, resumed=await recordings.resumed(self._world, self._call))
         _, answer = await self._turn(event, take=take, document_=written)
         assert answer is not None
@@ -449,9 +519,7 @@ class Webhook:
         instead = await self._quieted(step.call, answer, kept=kept) or await self._coded(step, answer)
         if instead is None:
             return Answer(answer, type(move).__name__.lower())
-        step, other = await self._turn(instead, take=False)
-        assert other is not None
-        return await self._send(step, other)
+        return await self._rounds(instead, take=False)
 
     async def _quieted(self, call: Call, answer: bytes, *, kept: bool) -> Event | None:
         """

@@ -1,7 +1,7 @@
 """What the guard works with: the ports, the flows in force, a clock and chance, handed in once."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
@@ -15,6 +15,7 @@ from ivrguard.guard.incidents import ThreatDesk
 from ivrguard.guard.sense import Sensor
 from ivrguard.ports import (
     Codes,
+    Conferences,
     Directory,
     Ivr,
     Judge,
@@ -146,7 +147,8 @@ class World:
 
     `issuer`: the public URL without a slash at its end. `node`: this process. `clock`: ms since the epoch.
     `chance`: n random bytes. `mount`: for a flow that comes from the store; see `Mounted`; raises `ValueError` or
-    `KeyError` for one that does not go with the settings. `refusal`: why nothing may be decided now. What is None is not set up: a flow that needs it finds its
+    `KeyError` for one that does not go with the settings. `refusal`: why nothing may be decided now. `wait`: how to wait between
+    tries, in seconds. What is None is not set up: a flow that needs it finds its
     factor undeliverable.
     """
 
@@ -165,12 +167,14 @@ class World:
     verifications: Verifications | None = None
     numbers: NumberLookup | None = None
     recordings: Recordings | None = None
+    conferences: Conferences | None = None
     pins: Pins | None = None
     renewals: Renewals | None = None
     refusal: Callable[[], str | None] = nothing_refused
     mount: Callable[[Flow], Mounted] | None = None
     sensor: Sensor | None = None
     threats: ThreatDesk | None = None
+    wait: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def as_it_is_now(self, mounted: Mounted) -> Flow:
         """The flow, or what it is raised to while an alert of it stands (core/raising.py)."""

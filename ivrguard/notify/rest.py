@@ -45,6 +45,7 @@ WHYS = frozenset(
         "busy",
         "country_not_allowed",
         "garbled",
+        "gone",
         "invalid",
         "landline",
         "opted_out",

@@ -10,7 +10,9 @@ Laws of this file
     is asked for the document. `settled` waits until all has moved that was told to.
  4. A call that is placed rings the party whose behaviour the exchange has (`Exchange.agents`); whoever has no keys
     and no person is driven by the test, as every other line.
- 5. Faults are planted as phone/rest.py says.
+ 5. `From` is a number of the account, or that of a caller whose `CallToken` comes with it
+    (https://www.twilio.com/docs/voice/api/call-resource#calltoken).
+ 6. Faults are planted as phone/rest.py says.
 """
 
 import asyncio
@@ -123,7 +125,10 @@ class Calls(Api):
             status=StatusTo(form.get("StatusCallback"), method(form, "StatusCallbackMethod"), told),
         )
         line.status = "queued"
-        behaviour = self.exchange.agents.get(form["To"].removeprefix("client:"), self.exchange.otherwise)
+        name = (
+            form["To"].removeprefix("client:").partition("?")[0]
+        )  # behind it: a client's parameters, a SIP address's headers
+        behaviour = self.exchange.agents.get(name, self.exchange.otherwise)
         self.move(_ring(line, behaviour, course))
         return line
 
@@ -135,9 +140,17 @@ class Calls(Api):
             return error(400, 21213, "No 'From' number is specified")
         if not _PARTY.fullmatch(form["To"]):
             return error(400, 21211, "The phone number you are attempting to call is not valid")
-        if not self.exchange.owns(form["From"]):
+        if not (self.exchange.owns(form["From"]) or self._forwards(form)):
             return error(400, 21210, "The source phone number provided is not yet verified for your account")
         return None
+
+    def _forwards(self, form: dict[str, str]) -> bool:
+        """Whether the CallToken is that of a call which came from this very number: it may be shown then."""
+        token = form.get("CallToken", "")
+        return any(
+            line.from_ == form["From"] and line.direction == "inbound" and line.call_sid in token
+            for line in self.lines.values()
+        )
 
     def _resource(self, line: Line) -> dict[str, object]:
         now = date()

@@ -21,10 +21,13 @@ from ivrguard.guard import desk as desks
 from ivrguard.guard import sessions
 from ivrguard.guard.sessions import SECRET_BYTES
 from ivrguard.keyring import KEY_BYTES, Keyring
+from ivrguard.notify.conferences import TwilioConferences
 from ivrguard.notify.lookup import TwilioLookup
 from ivrguard.notify.recordings import TwilioRecordings
 from ivrguard.notify.sms import SmsMessenger
 from ivrguard.notify.verify import TwilioVerify
+from ivrguard.phone.calls import Calls
+from ivrguard.phone.conferences import Conferences
 from ivrguard.phone.exchange import Exchange, Line
 from ivrguard.phone.lookup import Lookup
 from ivrguard.phone.messages import Messages
@@ -74,8 +77,8 @@ class Rig:
     """
     What is running. `guard_url`, `ops_url`, `ivr_url`: on loopback.
 
-    `carrier`: every text message, those of Verify too. `verify`, `lookup`, `recordings`: Twilio's other APIs, which
-    the guard asks when a flow wants it to.
+    `carrier`: every text message, those of Verify too. `verify`, `lookup`, `recordings`, `calls`, `conferences`: Twilio's
+    other APIs, which the guard asks when a flow wants it to; those of live calls and of conferences are one.
     """
 
     server: Server
@@ -84,6 +87,8 @@ class Rig:
     verify: Verify
     lookup: Lookup
     recordings: Recordings
+    calls: Calls
+    conferences: Conferences
     store: Store
     keyring: Keyring = field(repr=False)
     flow: Flow
@@ -210,6 +215,12 @@ async def rig(
     async with AsyncExitStack() as stack:
         ivr_url = ivr if isinstance(ivr, str) else await listen(ivr(AUTH_TOKEN), stack)
         twilio = await _twilio(clock, stack)
+        session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+        exchange = Exchange(session, ACCOUNT_SID, AUTH_TOKEN)
+        calls = Calls(exchange)
+        conferences = Conferences(calls)
+        rooms = TwilioConferences({ACCOUNT_SID: AUTH_TOKEN}, api_url=await listen(conferences.app(), stack))
+        stack.push_async_callback(rooms.close)
         flow = replace(flow, upstream=Upstream(ivr_url + path, flow.upstream.also))
         parts = Parts(
             public_url=PUBLIC_URL,
@@ -221,15 +232,15 @@ async def rig(
             verifications=twilio.verifications,
             numbers=twilio.numbers,
             recordings=twilio.paused,
+            conferences=rooms,
             hash_threads=hash_threads,
             clock=clock,
         )
         server = Server(replace(parts, **extra) if extra else parts)  # type: ignore[arg-type]  # fields by name
         await server.start()
         stack.push_async_callback(server.stop)
-        session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         guard_url = f"http://127.0.0.1:{server.port}"
-        exchange = Exchange(session, ACCOUNT_SID, AUTH_TOKEN, routes={PUBLIC_URL: guard_url})
+        exchange.account.routes = {PUBLIC_URL: guard_url}
         centre = Rig(
             server=server,
             exchange=exchange,
@@ -237,6 +248,8 @@ async def rig(
             verify=twilio.verify,
             lookup=twilio.lookup,
             recordings=twilio.recordings,
+            calls=calls,
+            conferences=conferences,
             store=store,
             keyring=keyring,
             flow=flow,

@@ -149,6 +149,11 @@ class Settings(BaseModel):
         "Where the REST side door leads: the region of the calls, or a test double.",
         "https://api.dublin.ie1.twilio.com",
     )
+    calls_api_url: Annotated[str, AfterValidator(forms.url)] = _setting(
+        "https://api.twilio.com",
+        "Where agents are dialled, and callers led aside and back: the region of the calls, or a test double.",
+        "https://api.dublin.ie1.twilio.com",
+    )
     directory_url: Annotated[str, AfterValidator(forms.base)] = _setting(
         "",
         "Where the bank's own system finds accounts and judges PINs (directory.md), instead of our own tables.",

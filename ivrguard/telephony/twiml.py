@@ -83,6 +83,39 @@ def dial(number: str) -> Verb:
     return Verb(f"<Dial>{_escaped(number)}</Dial>")
 
 
+def conference(
+    room: str,
+    *,
+    label: str,
+    ends: bool,
+    action: str = "",
+    status: str = "",
+    wait: str = "",
+    time_limit_s: int | None = None,
+    hangup_on_star: bool = False,
+    record: bool = False,
+) -> Verb:
+    """
+    Join the conference `room` (https://www.twilio.com/docs/voice/twiml/conference), without a beep.
+
+    `ends`: whether it is over when this leg leaves. `action`: where the leg comes then, asked for by POST; "": its document goes on.
+    `status`: where it is told that somebody joins; `wait`: what is heard until two are there. `record`: from when it starts.
+    """
+    dial = f' action="{_escaped(action)}" method="POST"' if action else ""
+    dial += f' timeLimit="{time_limit_s:d}"' if time_limit_s is not None else ""
+    dial += ' hangupOnStar="true"' if hangup_on_star else ""
+    told = f' statusCallback="{_escaped(status)}" statusCallbackMethod="POST" statusCallbackEvent="join"'
+    heard = f' waitUrl="{_escaped(wait)}" waitMethod="POST"'
+    more = (
+        (told if status else "") + (heard if wait else "") + (' record="record-from-start"' if record else "")
+    )
+    return Verb(
+        f'<Dial{dial}><Conference beep="false" startConferenceOnEnter="true"'
+        f' endConferenceOnExit="{"true" if ends else "false"}" participantLabel="{_escaped(label)}"{more}>'
+        f"{_escaped(room)}</Conference></Dial>"
+    )
+
+
 def spelled(digits: str) -> str:
     """Return digits as text that a voice reads one by one: `1 2 3 4`."""
     return " ".join(digits)

@@ -51,6 +51,7 @@ from ivrguard.guard.sense import Sensor, notice_of
 from ivrguard.keyring import Keyring, PublicKeys
 from ivrguard.ports import (
     Alarm,
+    Conferences,
     Directory,
     Judge,
     Key,
@@ -114,7 +115,7 @@ class Parts:
     `side_door_api_url`: where it leads.
 
     `bank`: the way to the bank's own system, which knows the accounts, and judges and changes their PINs, instead of
-    our own tables and hashes. `verifications`, `numbers`, `recordings`: see `World`; None: not set up. `alarms`: the ways to the risk team.
+    our own tables and hashes. `verifications`, `numbers`, `recordings`, `conferences`: see `World`; None: not set up. `alarms`: the ways to the risk team.
 
     `company`: the identity provider that agents log in by; None: they have accounts of ours. `agents_idle_s`: see `Identity`.
 
@@ -143,6 +144,7 @@ class Parts:
     verifications: Verifications | None = None
     numbers: NumberLookup | None = None
     recordings: Recordings | None = None
+    conferences: Conferences | None = None
     alarms: tuple[Alarm, ...] = ()
     next_alarms: tuple[Alarm, ...] = ()
     threats_after_s: tuple[int, ...] = AFTER_S
@@ -164,6 +166,7 @@ class Parts:
     ops_port: int = 0
     clock: Callable[[], int] = wall_clock_ms
     chance: Callable[[int], bytes] = secrets.token_bytes
+    wait: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 def mount(flow: Flow, parts: Parts) -> Mounted:
@@ -246,12 +249,14 @@ class Server:
             verifications=parts.verifications,
             numbers=parts.numbers,
             recordings=parts.recordings,
+            conferences=parts.conferences,
             pins=pins,
             renewals=self.directory if self.bank is None else None,
             refusal=lambda: self.recorder.refusal,
             mount=mounting,
             sensor=self.sensor,
             threats=self.threats,
+            wait=parts.wait,
         )
         self.world = watched(world, self.metrics, parts.tracer, told=parts.traces_to_ivr)
         self.metrics.hash_places.set(self.pins.places if self.bank is None else 0)

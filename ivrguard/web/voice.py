@@ -29,7 +29,7 @@ from aiohttp import hdrs, web
 from ivrguard import log
 from ivrguard.guard import Answer, Guard, Hook
 from ivrguard.ports import Request
-from ivrguard.telephony import delivery, links, twiml
+from ivrguard.telephony import bridging, delivery, links, twiml
 from ivrguard.telephony.delivery import Delivery, Malformed, Params
 from ivrguard.telephony.signature import Verifier
 from ivrguard.web.ops import Metrics
@@ -124,6 +124,11 @@ class Voice:
         return [
             web.post(own + "/call/whisper/{leg:[0-9a-f]{32}}", self._handler(self._whisper)),
             web.post(own + "/call/led/{led:[0-9a-f]{32}}", self._handler(self._led)),
+            web.post(own + "/call/wait/{leg:[0-9a-f]{32}}", self._handler(self._wait)),
+            web.post(own + "/call/agent/{leg:[0-9a-f]{32}}", self._handler(self._agent)),
+            web.post(own + "/call/join/{leg:[0-9a-f]{32}}", self._handler(self._join)),
+            web.post(own + "/call/leg/{leg:[0-9a-f]{32}}", self._handler(self._leg)),
+            web.post(own + "/call/room/{leg:[0-9a-f]{32}}", self._handler(self._room)),
             web.post(own + "/call/{nonce:[0-9a-f]{32}}", self._handler(self._caller)),
             web.post(own + "/status", self._handler(self._status)),
             web.route("*", own + "/fallback", self._handler(self._fallback)),
@@ -272,6 +277,32 @@ class Voice:
     async def _whisper(self, signed: Signed) -> web.Response:
         leg = signed.request.match_info["leg"]
         return self._counted(await self._guard.whisper(leg, self._read(signed)))
+
+    async def _wait(self, signed: Signed) -> web.Response:
+        """Music for who waits in a room of the guard's."""
+        music = self._guard.bridges.wait(signed.request.match_info["leg"])
+        return self._counted(await self._guard.bridged(music, "wait"))
+
+    async def _agent(self, signed: Signed) -> web.Response:
+        """The leg of an agent whom the guard dialled: what he hears before he enters the room."""
+        heard = self._guard.bridges.agent(signed.request.match_info["leg"], self._read(signed))
+        return self._counted(await self._guard.bridged(heard, "agent"))
+
+    async def _join(self, signed: Signed) -> web.Response:
+        """And his way into it."""
+        way = self._guard.bridges.join(signed.request.match_info["leg"], self._read(signed))
+        return self._counted(await self._guard.bridged(way, "join"))
+
+    async def _leg(self, signed: Signed) -> web.Response:
+        """How that leg goes."""
+        told = self._guard.bridges.leg(signed.request.match_info["leg"], self._read(signed))
+        return self._counted(await self._guard.bridged(told, "leg"))
+
+    async def _room(self, signed: Signed) -> web.Response:
+        """Who has joined the room. Of another shape than a webhook about a call."""
+        event = bridging.room_event(signed.params)
+        told = self._guard.bridges.room(signed.request.match_info["leg"], event)
+        return self._counted(await self._guard.bridged(told, "room"))
 
     async def _status(self, signed: Signed) -> web.Response:
         await self._guard.status(self._read(signed))

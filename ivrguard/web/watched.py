@@ -37,8 +37,10 @@ from ivrguard.ports import (
     Account,
     Challenge,
     Change,
+    Conferences,
     Credential,
     Directory,
+    Invitation,
     Ivr,
     Judge,
     Key,
@@ -364,6 +366,38 @@ class WatchedRecordings:
         await self._probe.watch(self.behind.resume(account_sid, call_sid, recordings, deadline_s=deadline_s))
 
 
+class WatchedConferences:
+    """`ports.Conferences`."""
+
+    def __init__(self, conferences: Conferences, metrics: Metrics, tracer: Tracer | None) -> None:
+        self.behind = conferences
+        self._probe = _asking("conferences", metrics, tracer)
+
+    async def invite(self, account_sid: str, invitation: Invitation, *, deadline_s: float) -> str:
+        """See `ports.Conferences.invite`."""
+        return await self._probe.watch(self.behind.invite(account_sid, invitation, deadline_s=deadline_s))
+
+    async def lead(self, account_sid: str, call_sid: str, url: str, *, deadline_s: float) -> None:
+        """See `ports.Conferences.lead`."""
+        await self._probe.watch(self.behind.lead(account_sid, call_sid, url, deadline_s=deadline_s))
+
+    async def hang_up(self, account_sid: str, call_sid: str, *, deadline_s: float) -> None:
+        """See `ports.Conferences.hang_up`."""
+        await self._probe.watch(self.behind.hang_up(account_sid, call_sid, deadline_s=deadline_s))
+
+    async def hold(
+        self, account_sid: str, conference: str, call_sid: str, music_url: str, *, deadline_s: float
+    ) -> None:
+        """See `ports.Conferences.hold`."""
+        await self._probe.watch(
+            self.behind.hold(account_sid, conference, call_sid, music_url, deadline_s=deadline_s)
+        )
+
+    async def unhold(self, account_sid: str, conference: str, call_sid: str, *, deadline_s: float) -> None:
+        """See `ports.Conferences.unhold`."""
+        await self._probe.watch(self.behind.unhold(account_sid, conference, call_sid, deadline_s=deadline_s))
+
+
 class WatchedDirectory:
     """`ports.Directory`. The bank's own system counts its requests by itself (web/bank.py); this is the guard's view."""
 
@@ -410,6 +444,7 @@ def watched(world: World, metrics: Metrics, tracer: Tracer | None, *, told: bool
     metrics.hashing.set_function(lambda: judges[Kind.PIN].probe.under_way)
     messenger, verifications = world.messenger, world.verifications
     numbers, recordings, pins = world.numbers, world.recordings, world.pins
+    conferences = world.conferences
     return replace(
         world,
         directory=WatchedDirectory(world.directory, metrics, tracer),
@@ -419,6 +454,7 @@ def watched(world: World, metrics: Metrics, tracer: Tracer | None, *, told: bool
         verifications=WatchedVerifications(verifications, metrics, tracer) if verifications else None,
         numbers=WatchedLookup(numbers, metrics, tracer) if numbers is not None else None,
         recordings=WatchedRecordings(recordings, metrics, tracer) if recordings is not None else None,
+        conferences=WatchedConferences(conferences, metrics, tracer) if conferences is not None else None,
         pins=WatchedPins(pins, metrics, tracer) if pins is not None else None,
     )
 

@@ -84,7 +84,7 @@ def test_all_faults_come_at_once_in_the_order_of_the_file(files):
         "5:36 factors.pin.digits: a PIN of 3 digits: use 4 or more",
         "5:70 factors.code.valid: here is '10'; what is wanted: a duration from 30s to 1d, such as 90s, 10m, 24h",
         "10:20 default.require: there is no level 'on'; did you mean 'one'?",
-        "10:24 default.colour: unknown key 'colour'; known: allow, fresh, how, intent, own_code, require, reverify, within",
+        "10:24 default.colour: unknown key 'colour'; known: allow, bridge, fresh, how, intent, own_code, require, reverify, within",
     ]
 
 

@@ -94,6 +94,7 @@ def test_what_is_not_set_has_its_default():
         "recordings_api_url": "https://api.twilio.com",
         "side_door_api_url": "https://api.twilio.com",
         "side_door_keys": {},
+        "calls_api_url": "https://api.twilio.com",
         "directory_url": "",
         "directory_ca": None,
         "directory_client_certificate": None,
@@ -169,6 +170,7 @@ def test_every_setting_has_its_effect():
             "IVRGUARD_VERIFY_API_URL": "http://127.0.0.1:1/",
             "IVRGUARD_LOOKUP_API_URL": "http://127.0.0.1:2",
             "IVRGUARD_RECORDINGS_API_URL": "http://127.0.0.1:3",
+            "IVRGUARD_CALLS_API_URL": "http://127.0.0.1:4",
             "IVRGUARD_TWILIO_SHARED_KEYS": "SK1:HMAC_SHA256=one secret of it? no".replace(" ", "_")
             + ";SK2:HMAC_SHA256=0123456789abcdef=",
             "IVRGUARD_UPSTREAM_TOKEN": "an upstream token of the IVR",
@@ -212,8 +214,8 @@ def test_every_setting_has_its_effect():
     assert found.sms_api_url == "https://api.dublin.ie1.twilio.com"
     assert not found.watch_flows
     assert (found.verify_service_sid, found.verify_template_sid) == ("VA" + "1" * 32, "HJ" + "2" * 32)
-    assert [found.verify_api_url, found.lookup_api_url, found.recordings_api_url] == [
-        f"http://127.0.0.1:{port}" for port in (1, 2, 3)
+    assert [found.verify_api_url, found.lookup_api_url, found.recordings_api_url, found.calls_api_url] == [
+        f"http://127.0.0.1:{port}" for port in (1, 2, 3, 4)
     ]
     assert found.twilio_shared_keys == (
         ("SK1", b"one_secret_of_it?_no", "HMAC_SHA256"),

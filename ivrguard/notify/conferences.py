@@ -1,0 +1,140 @@
+"""
+Twilio's live calls and conferences: legs dialled, led elsewhere, ended, put on hold. Implements `ports.Conferences`.
+
+1. Who hears something before he enters the room is a call of its own whose document leads him there
+   (https://www.twilio.com/docs/voice/api/call-resource#create-a-call); who does not is a participant
+   (https://www.twilio.com/docs/voice/api/conference-participant-resource#create-a-participant-resource).
+2. A live call is led elsewhere by an update of it; its `<Dial>` asks for no action then
+   (https://www.twilio.com/docs/voice/tutorials/how-to-modify-calls-in-progress).
+3. A room is named by its SID, or looked up by its name when nobody has told the SID.
+4. **Gone** is a fault of its own: no such leg or room any more (20404), no call in progress (21220). Who ends a leg has what he
+   wanted then.
+5. The laws of notify/rest.py.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from twilio.base import values
+from twilio.rest import Client
+
+from ivrguard.core.errors import NotifyFault
+from ivrguard.notify.rest import NOT_FOUND, Meaning, Refused, Rest, garbled
+from ivrguard.ports import Invitation
+
+_NOT_IN_PROGRESS = 21220
+_OVER = frozenset({NOT_FOUND, _NOT_IN_PROGRESS})
+_GONE = Meaning("gone", "knows no such leg or room any more")
+MEANINGS: Mapping[int, Meaning] = {
+    NOT_FOUND: _GONE,
+    _NOT_IN_PROGRESS: _GONE,
+    21210: Meaning(
+        "invalid", "does not know the number that the agent is dialled from as one of the account's"
+    ),
+    21211: Meaning("invalid", "takes the agent's number for none"),
+    21215: Meaning("country_not_allowed", "may not call the agent's country"),
+}
+"""https://www.twilio.com/docs/api/errors"""
+
+_EVENTS = ["initiated", "answered", "completed"]
+_SID = re.compile(r"CF[0-9a-f]{32}")
+
+
+class TwilioConferences:
+    """
+    Moves legs of several accounts. `tokens`: AccountSid -> auth token.
+
+    `api_url`: where the API is, for tests and for Twilio's regions.
+    """
+
+    def __init__(self, tokens: Mapping[str, str], *, api_url: str = "https://api.twilio.com") -> None:
+        self._rest = Rest("call", MEANINGS)
+        self._clients: dict[str, Client] = {}
+        for account_sid, auth_token in tokens.items():
+            client = self._rest.client(account_sid, auth_token)
+            client.api.base_url = api_url
+            self._clients[account_sid] = client
+
+    async def invite(self, account_sid: str, invitation: Invitation, *, deadline_s: float) -> str:
+        """Dial somebody; the CallSid of his leg. Raises `core.errors.NotifyFault`: he may be dialled all the same."""
+        client, one = self._of(account_sid), invitation
+        common: dict[str, Any] = {
+            "to": one.to,
+            "from_": one.from_,
+            "timeout": one.ring_s,
+            "status_callback": one.status_url,
+            "status_callback_method": "POST",
+            "status_callback_event": _EVENTS,
+            "call_token": one.token or values.unset,
+            "sip_auth_username": one.user or values.unset,
+            "sip_auth_password": one.password or values.unset,
+        }
+        async with self._rest.asking(deadline_s):
+            if one.url:
+                leg = await client.calls.create_async(url=one.url, method="POST", **common)
+                sid = leg.sid
+            else:
+                people = client.conferences(one.room).participants
+                entered = await people.create_async(
+                    label=one.label,
+                    beep="false",
+                    start_conference_on_enter=True,
+                    end_conference_on_exit=True,
+                    **common,
+                )
+                sid = entered.call_sid
+            if not re.fullmatch("CA[0-9a-f]{32}", sid or ""):
+                raise garbled()
+            return str(sid)
+
+    async def lead(self, account_sid: str, call_sid: str, url: str, *, deadline_s: float) -> None:
+        """Have a leg go on with the document at `url`. Raises `core.errors.NotifyFault`."""
+        leg = self._of(account_sid).calls(call_sid)
+        async with self._rest.asking(deadline_s):
+            await leg.update_async(url=url, method="POST")
+
+    async def hang_up(self, account_sid: str, call_sid: str, *, deadline_s: float) -> None:
+        """End a leg, also one that rings; quiet about one that is over. Raises `core.errors.NotifyFault`."""
+        leg = self._of(account_sid).calls(call_sid)
+        async with self._rest.asking(deadline_s):
+            try:
+                await leg.update_async(status="completed")
+            except Refused as refused:
+                if refused.code not in _OVER:
+                    raise
+
+    async def hold(
+        self, account_sid: str, conference: str, call_sid: str, music_url: str, *, deadline_s: float
+    ) -> None:
+        """Let a leg hear music instead of the room, which is named by its SID or its name. Raises `core.errors.NotifyFault`."""
+        client = self._of(account_sid)
+        async with self._rest.asking(deadline_s):
+            one = await self._participant(client, conference, call_sid)
+            music: dict[str, Any] = {"hold_url": music_url, "hold_method": "POST"} if music_url else {}
+            await one.update_async(hold=True, **music)
+
+    async def unhold(self, account_sid: str, conference: str, call_sid: str, *, deadline_s: float) -> None:
+        """Let it hear the room again. Raises as `hold`."""
+        client = self._of(account_sid)
+        async with self._rest.asking(deadline_s):
+            one = await self._participant(client, conference, call_sid)
+            await one.update_async(hold=False)
+
+    async def _participant(self, client: Client, conference: str, call_sid: str) -> Any:
+        if not _SID.fullmatch(conference):
+            found = await client.conferences.list_async(friendly_name=conference, limit=20)
+            conference = next((str(room.sid) for room in found if str(room.status) != "completed"), "")
+            if not conference:
+                raise NotifyFault("there is no such room, or nobody is in it any more", why="gone")
+        return client.conferences(conference).participants(call_sid)
+
+    def _of(self, account_sid: str) -> Client:
+        client = self._clients.get(account_sid)
+        if client is None:
+            raise NotifyFault("the call's account has no auth token here", why="account")
+        return client
+
+    async def close(self) -> None:
+        """Close the connections; call it when nothing is under way any more."""
+        await self._rest.close()

@@ -1,0 +1,183 @@
+"""Legs dialled, led elsewhere, ended and put on hold, through a pretend Twilio on the loopback; what fails, by its word."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from ivrguard.core.errors import NotifyFault
+from ivrguard.notify.conferences import TwilioConferences
+from ivrguard.phone.calls import Calls
+from ivrguard.phone.conferences import Conferences
+from ivrguard.phone.exchange import Exchange
+from ivrguard.phone.heard import Bridged
+from ivrguard.ports import Invitation
+
+ACCOUNT, TOKEN = "AC" + "0" * 32, "not-the-real-token"
+NUMBER, AGENT = "+18005550100", "+18005550142"
+ROOM = "5e" * 16
+
+
+class Office:
+    """The pretend APIs, the adapter that asks them, and the documents of the legs."""
+
+    def __init__(
+        self, exchange: Exchange, calls: Calls, rooms: Conferences, adapter: TwilioConferences, url: str
+    ) -> None:
+        self.exchange, self.calls, self.rooms, self.adapter, self.url = exchange, calls, rooms, adapter, url
+
+    def invitation(self, **more: object) -> Invitation:
+        usual = {
+            "room": ROOM,
+            "to": AGENT,
+            "from_": NUMBER,
+            "ring_s": 20,
+            "status_url": f"{self.url}/told",
+            "label": "agent",
+        }
+        return Invitation(**{**usual, **more})
+
+    async def invite(self, **more: object):
+        sid = await self.adapter.invite(ACCOUNT, self.invitation(**more), deadline_s=5)
+        await self.calls.settled()
+        return self.calls.lines[sid]
+
+
+@pytest.fixture
+async def office() -> AsyncIterator[Office]:
+    documents = {
+        "/first": f"<Say>first</Say><Dial><Conference participantLabel='agent'>{ROOM}</Conference></Dial>",
+        "/elsewhere": "<Gather/>",
+    }
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(
+            text=f"<Response>{documents.get(request.path, '')}</Response>", content_type="text/xml"
+        )
+
+    served = web.Application()
+    served.router.add_route("*", "/{path:.*}", answer)
+    async with (
+        TestServer(served) as ivr,
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+    ):
+        exchange = Exchange(session, ACCOUNT, TOKEN)
+        exchange.number(NUMBER, str(ivr.make_url("/elsewhere")))
+        calls = Calls(exchange)
+        rooms = Conferences(calls)
+        async with TestServer(rooms.app()) as api:
+            adapter = TwilioConferences({ACCOUNT: TOKEN}, api_url=str(api.make_url("")))
+            yield Office(exchange, calls, rooms, adapter, str(ivr.make_url("")).rstrip("/"))
+            await adapter.close()
+
+
+async def test_who_hears_something_first_is_a_call_with_a_document(office: Office) -> None:
+    leg = await office.invite(url=f"{office.url}/first")
+    assert isinstance(leg.waiting, Bridged)
+    assert office.rooms.rooms[0].find("agent").line is leg
+    told = [request.param("CallStatus") for request in leg.requests if request.purpose == "callback"]
+    assert told[-1] == "in-progress"
+
+
+async def test_who_hears_nothing_first_enters_the_room_at_once(office: Office) -> None:
+    leg = await office.invite(to="client:ann?ivrguard_token=T")
+    (one,) = office.rooms.rooms[0].participants
+    assert (one.line, one.label, one.ends) == (leg, "agent", True)
+
+
+async def test_a_leg_is_led_elsewhere_and_ended(office: Office) -> None:
+    """One that is over is ended already; led it cannot be."""
+    leg = await office.invite(url=f"{office.url}/first")
+    await office.adapter.lead(ACCOUNT, leg.call_sid, f"{office.url}/elsewhere", deadline_s=5)
+    await office.calls.settled()
+    assert await leg.until_input() is not None
+    for _ in range(2):
+        await office.adapter.hang_up(ACCOUNT, leg.call_sid, deadline_s=5)
+        await office.calls.settled()
+        assert leg.over
+    with pytest.raises(NotifyFault) as fault:
+        await office.adapter.lead(ACCOUNT, leg.call_sid, f"{office.url}/elsewhere", deadline_s=5)
+    assert fault.value.why == "gone"
+    await office.adapter.hang_up(ACCOUNT, "CA" + "9" * 32, deadline_s=5)
+
+
+@pytest.mark.parametrize("by", ["sid", "name"])
+async def test_a_leg_is_held_and_let_go(office: Office, by: str) -> None:
+    """In a room that is named by its SID, or looked up by its name."""
+    leg = await office.invite(url=f"{office.url}/first")
+    (room,) = office.rooms.rooms
+    name = room.sid if by == "sid" else ROOM
+    await office.adapter.hold(ACCOUNT, name, leg.call_sid, f"{office.url}/music", deadline_s=5)
+    assert room.find("agent").hold
+    await office.calls.settled()
+    assert any(request.purpose == "wait" for request in leg.requests)
+    await office.adapter.unhold(ACCOUNT, name, leg.call_sid, deadline_s=5)
+    await office.adapter.hold(ACCOUNT, name, leg.call_sid, "", deadline_s=5)
+    assert room.find("agent").hold
+
+
+async def test_a_room_that_is_not_there_is_gone(office: Office) -> None:
+    with pytest.raises(NotifyFault) as fault:
+        await office.adapter.unhold(ACCOUNT, ROOM, "CA" + "1" * 32, deadline_s=5)
+    assert fault.value.why == "gone"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "why"),
+    [
+        (429, 20429, "too_many_requests"),
+        (500, 0, "outage"),
+        (400, 21211, "invalid"),
+        (400, 21215, "country_not_allowed"),
+    ],
+)
+async def test_what_fails_says_why_and_nothing_of_what_was_asked(
+    office: Office, status: int, code: int, why: str
+) -> None:
+    office.calls.fail_next(status, code)
+    with pytest.raises(NotifyFault) as fault:
+        await office.adapter.invite(ACCOUNT, office.invitation(url=f"{office.url}/first"), deadline_s=5)
+    assert fault.value.why == why
+    assert not any(each in str(fault.value) for each in (AGENT, ROOM, TOKEN))
+    assert not office.calls.lines
+
+
+async def test_ending_fails_like_everything_else(office: Office) -> None:
+    leg = await office.invite(url=f"{office.url}/first")
+    office.calls.fail_next(500, 0)
+    with pytest.raises(NotifyFault) as fault:
+        await office.adapter.hang_up(ACCOUNT, leg.call_sid, deadline_s=5)
+    assert fault.value.why == "outage"
+
+
+async def test_a_slow_provider_is_not_waited_for(office: Office) -> None:
+    office.calls.hold = asyncio.Event()
+    with pytest.raises(NotifyFault) as fault:
+        await office.adapter.lead(ACCOUNT, "CA" + "1" * 32, f"{office.url}/first", deadline_s=0.05)
+    assert fault.value.why == "timeout"
+    office.calls.hold.set()
+
+
+async def test_an_answer_without_a_leg_is_none(office: Office) -> None:
+    """Another API's, or a proxy's."""
+
+    async def other(_: web.Request) -> web.Response:
+        return web.json_response({"sid": "SM1"}, status=201)
+
+    served = web.Application()
+    served.router.add_route("*", "/{path:.*}", other)
+    async with TestServer(served) as server:
+        adapter = TwilioConferences({ACCOUNT: TOKEN}, api_url=str(server.make_url("")))
+        with pytest.raises(NotifyFault) as fault:
+            await adapter.invite(ACCOUNT, office.invitation(url=f"{office.url}/first"), deadline_s=5)
+        await adapter.close()
+    assert fault.value.why == "garbled"
+
+
+async def test_another_account_is_none_of_ours(office: Office) -> None:
+    with pytest.raises(NotifyFault) as fault:
+        await office.adapter.lead("AC" + "9" * 32, "CA" + "1" * 32, office.url, deadline_s=5)
+    assert fault.value.why == "account"
