@@ -28,6 +28,7 @@ EXTRA_TESTS = {
     "test_calls.py": "the stories in tests/calls, each played on the whole server",
     "test_docs.py": "what the documents say, held against the code",
     "test_house.py": "the rules of the house: this file",
+    "web/test_oidc_server.py": "log-ins at a real OpenID provider, run by node",
     "web/test_watching.py": "the dashboard and the alert rules, held against what is counted",
     "stores/test_contract.py": "one contract, run on every store",
 }

@@ -55,12 +55,12 @@ class Company:
 
 
 def id_fault(
-    company: Company, claims: Claims, *, nonce: str, now_s: int, anew_since_s: int | None = None
+    company: Company, claims: Claims, *, nonce: str, now_s: int, since_s: int, anew: bool = False
 ) -> str:
     """
     Why an ID token is not believed; "" if it is.
 
-    `nonce`: what was sent along. `anew_since_s`: when somebody was asked to show anew who he is; None: he was not.
+    `nonce`: what was sent along. `since_s`: he must have shown who he is since then, if the provider says when; `anew`: it must say.
     """
     if claims.get("iss") != company.issuer:
         return "issuer"
@@ -79,7 +79,7 @@ def id_fault(
     if company.acr and claims.get("acr") not in company.acr:
         return "acr"
     shown_s = _number(claims.get("auth_time"))
-    if anew_since_s is not None and (shown_s is None or shown_s < anew_since_s - SKEW_S):
+    if (shown_s is None and anew) or (shown_s is not None and shown_s < since_s - SKEW_S):
         return "auth_time"
     return ""
 

@@ -29,6 +29,7 @@ from ivrguard.core import claims as rules
 from ivrguard.core.agents import Agent
 from ivrguard.core.claims import Company
 from ivrguard.core.errors import Fault, ProviderFault
+from ivrguard.core.sessions import ABSOLUTE_S
 from ivrguard.keyring import OthersKeys, UnknownKeyError
 from ivrguard.ports import Keys
 from ivrguard.web.identity import CALLBACK_PATH
@@ -143,9 +144,12 @@ class OidcProvider:
             "nonce": begun.of("nonce"),
             "code_challenge": new_secret(challenge),
             "code_challenge_method": "S256",
+            "max_age": "0"
+            if anew
+            else str(ABSOLUTE_S),  # whoever gets this says when somebody showed who he is
         }
         if anew:
-            asked |= {"prompt": "login", "max_age": "0"}
+            asked["prompt"] = "login"
         if self._company.acr:
             asked["acr_values"] = " ".join(self._company.acr)
         plain = orjson.dumps([begun.secret, begun.next, begun.at_s, begun.anew])
@@ -176,7 +180,8 @@ class OidcProvider:
             said,
             nonce=begun.of("nonce"),
             now_s=self._clock() // 1000,
-            anew_since_s=begun.at_s if begun.anew else None,
+            since_s=begun.at_s - (0 if begun.anew else ABSOLUTE_S),
+            anew=begun.anew,
         )
         if fault:
             return Unfinished(fault)

@@ -80,34 +80,35 @@ def without(claims, *names, **changed):
 )
 def test_when_an_id_token_is_believed(claims, fault):
     """OpenID Connect Core 1.0, 3.1.3.7, claim by claim."""
-    assert id_fault(COMPANY, claims, nonce="n", now_s=NOW) == fault
+    assert id_fault(COMPANY, claims, nonce="n", now_s=NOW, since_s=NOW - 100) == fault
 
 
 def test_without_a_nonce_of_ours_none_is_believed():
-    assert id_fault(COMPANY, without(ID, nonce=""), nonce="", now_s=NOW) == "nonce"
+    assert id_fault(COMPANY, without(ID, nonce=""), nonce="", now_s=NOW, since_s=0) == "nonce"
 
 
 @pytest.mark.parametrize(
-    ("auth_time", "fault"),
+    ("auth_time", "fault", "fault_anew"),
     [
-        (NOW - 10, ""),
-        (NOW - 10 - SKEW_S, ""),
-        (NOW - 11 - SKEW_S, "auth_time"),
-        (None, "auth_time"),
-        ("now", "auth_time"),
+        (NOW - 10, "", ""),
+        (NOW - 10 - SKEW_S, "", ""),
+        (NOW - 11 - SKEW_S, "auth_time", "auth_time"),
+        (None, "", "auth_time"),
+        ("now", "", "auth_time"),
     ],
 )
-def test_who_was_to_show_anew_who_he_is_did(auth_time, fault):
-    """A provider that ignores `prompt=login` and answers from its own session is found out."""
+def test_when_he_must_have_shown_who_he_is(auth_time, fault, fault_anew):
+    """A provider that ignores `prompt=login` or `max_age` and answers from an old session of its own is found out."""
     claims = without(ID, *([] if auth_time is not None else ["auth_time"]), auth_time=auth_time)
-    assert id_fault(COMPANY, claims, nonce="n", now_s=NOW, anew_since_s=NOW - 10) == fault
+    assert id_fault(COMPANY, claims, nonce="n", now_s=NOW, since_s=NOW - 10) == fault
+    assert id_fault(COMPANY, claims, nonce="n", now_s=NOW, since_s=NOW - 10, anew=True) == fault_anew
 
 
 def test_how_he_must_have_shown_it():
     """`acr`, where the company says which (ASVS 6.8.4)."""
     strict = Company(ISSUER, "ivrguard", roles=COMPANY.roles, acr=("phr", "mfa"))
     for acr, fault in (("mfa", ""), ("pwd", "acr"), (None, "acr"), (["mfa"], "acr")):
-        assert id_fault(strict, without(ID, acr=acr), nonce="n", now_s=NOW) == fault
+        assert id_fault(strict, without(ID, acr=acr), nonce="n", now_s=NOW, since_s=NOW - 100) == fault
 
 
 @pytest.mark.parametrize(
@@ -240,7 +241,7 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from([*ID, *WHOLE, "azp", "nbf", "acr"]), JSON, max_size=12))
 def test_whatever_is_claimed_is_judged(claims):
     """Nothing that a provider may say raises; who is known has a role and a name of his own kind."""
-    assert isinstance(id_fault(COMPANY, claims, nonce="n", now_s=NOW, anew_since_s=NOW), str)
+    assert isinstance(id_fault(COMPANY, claims, nonce="n", now_s=NOW, since_s=NOW, anew=True), str)
     assert isinstance(access_fault(COMPANY, claims, now_s=NOW), str)
     assert isinstance(shown_ms(claims), int)
     found = agent_of(COMPANY, claims, shown_ms=0)

@@ -184,7 +184,7 @@ async def test_somebody_logs_in_by_the_provider(stage, metric):
         assert asked["response_type"] == "code"
         assert asked["redirect_uri"] == f"{PUBLIC_URL}{CALLBACK_PATH}"
         assert (asked["scope"], asked["client_id"]) == ("openid profile", "ivrguard")
-        assert "prompt" not in asked
+        assert ("prompt" in asked, asked["max_age"]) == (False, "43200")
         got = await back(browser, asked, iss=puppet.url)
         assert (got.status, got.headers["Location"]) == (303, NEXT)
         assert login.LOGIN_COOKIE not in browser.cookies
