@@ -14,6 +14,7 @@ Where is …?
 | who holds a caller, and what an agent may do | core/agents.py, `holds` |
 | how long an agent's session lasts | core/sessions.py, `live` |
 | what the agent sees of the call he holds | core/standing.py, `standing_of` |
+| the calls of an agent, and that he looks at them | guard/held.py, `held` |
 | what an agent's desk may ask | web/agents/; web/agents/api.py, `Route` |
 | a code that the caller reads to the agent | core/readback.py, `answer` |
 | passing a caller on; first contact with an agent | core/passing.py, `pass_on` |

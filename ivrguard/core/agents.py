@@ -22,6 +22,9 @@ REAUTHENTICATED_S = 300
 OWN, COMPANYS = "agent:", "oidc:"
 """What the names of people begin with: of those with an account of ours, of those whom the company's identity provider knows."""
 
+AFTER_CALL_S = 600
+"""How long a call is still his who held it, once it has ended: contact centres call it after-call work."""
+
 
 class Role(StrEnum):
     """What somebody at a desk is: he talks to callers, looks after those who do, or decides about threats."""
@@ -58,6 +61,11 @@ class Agent:
 def holds(agent: Agent, leg: Leg | None) -> bool:
     """Whether `leg`, the last one of a call, is in this agent's hands: he redeemed its token."""
     return leg is not None and leg.redeemed_ms is not None and leg.agent == agent.name
+
+
+def over(ended_ms: int | None, now_ms: int) -> bool:
+    """Whether a call ended so long ago (ms since the epoch; None: it goes on) that nobody holds it any more."""
+    return ended_ms is not None and now_ms - ended_ms >= AFTER_CALL_S * 1000
 
 
 def fresh(agent: Agent, now_ms: int) -> bool:

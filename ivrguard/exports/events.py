@@ -154,6 +154,10 @@ MEANINGS: Mapping[str, Meaning] = {
     "bridge_joined": _session("An agent joined the caller in a room of the guard's", _INFO, "Bridge", _OK),
     "bridge_opened": _session("A caller was put into a room of the guard's", _INFO, "Bridge", _NONE),
     "bridge_over": _session("A caller left a room of the guard's for good", _INFO, "Bridge", _NONE),
+    "call_viewed": _entity("An agent looked at a call that he holds", _INFO, 2, "call"),
+    "call_view_refused": Meaning(
+        "An agent asked for a call that he does not hold", _WARN, ENTITY_MANAGEMENT, 2, _FAIL, "call"
+    ),
     "credentials_resealed": _entity("Secrets were sealed with the current key", _WARN, 3, "credentials"),
     "desk_created": _entity("An agent's desk was given a key", _WARN, 1, "desk"),
     "desk_revoked": _entity("A desk's key was ended", _WARN, 4, "desk"),

@@ -29,7 +29,8 @@ from ivrguard.core.passing import Why
 from ivrguard.core.readback import Sending
 from ivrguard.core.readback import Why as WhyNoCode
 from ivrguard.core.rules import Target
-from ivrguard.guard import books, passing, readback, side_door
+from ivrguard.core.standing import Standing
+from ivrguard.guard import books, held, passing, readback, side_door
 from ivrguard.guard import desk as desks
 from ivrguard.guard.background import Background
 from ivrguard.guard.conference import Bridges, Held, action_of
@@ -43,7 +44,7 @@ from ivrguard.telephony import document, twiml
 from ivrguard.telephony.delivery import Delivery
 from ivrguard.telephony.links import Inward, Kind, Refused, kind_of
 
-__all__ = ["Answer", "Flows", "Guard", "Hook", "Mounted", "World"]
+__all__ = ["Answer", "Flows", "Guard", "HeldCall", "Hook", "Mounted", "World"]
 
 CONFLICTS_MAX = 5
 
@@ -461,3 +462,19 @@ class Guard:
     async def name_account(self, agent: Agent, call_sid: str, digits: str) -> Why | HeldCall | None:
         """Whose account the caller speaks for, as he told the agent. Raises as above."""
         return await passing.name_account(self.world, agent, call_sid, digits)
+
+    async def held(self, agent: Agent, call_sid: str) -> HeldCall | None:
+        """The call, if this agent holds it; None, and on record, for every other one. Raises `Fault` as above."""
+        return await held.asked_for(self.world, agent, call_sid)
+
+    async def holding(self, agent: Agent) -> tuple[HeldCall, ...]:
+        """The calls that this agent holds. Raises `Fault` as above."""
+        return await held.holding(self.world, agent)
+
+    async def seen(self, found: HeldCall) -> Standing:
+        """How a call stands now that somebody holds. To be shown only after `look`. Raises `Fault` as above."""
+        return await held.seen(self.world, found)
+
+    async def look(self, agent: Agent, found: HeldCall) -> int:
+        """Have it on record that he looks at it; when that was recorded (ms). Raises `Fault` as above."""
+        return await held.look(self.world, agent, found)

@@ -25,6 +25,12 @@ TOKEN_CHARACTERS = 26
 CODES_TRIED_MAX = 3
 """Whisper codes are short, so two legs may draw the same: so many are tried for a leg."""
 
+HOLDING_MAX = 200
+"""Calls that one agent, or a program with one key for a whole desk, is known to hold; those redeemed first are listed no more."""
+
+LOOKED_KEPT_S = 60
+"""Looks of one agent at one call within so long are one entry of the record: a panel that polls is no flood."""
+
 CALL_SID = re.compile("CA[0-9a-f]{32}")
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -85,6 +91,25 @@ def leg_key(leg: str) -> Key[Leg]:
 def desk_key(secret: str) -> Key[Desk]:
     """An agent's desk by the digest of its key; the key itself is not kept."""
     return Key("desk", hashlib.sha256(secret.encode()).hexdigest())
+
+
+def holding_key(agent: str) -> Key[tuple[tuple[str, int], ...]]:
+    """The calls that an agent took, and when (ms), in order: where to look for those that he holds."""
+    return Key("holding", agent)
+
+
+def holding_put(agent: str, before: object, sid: str, now_ms: int) -> Put:
+    """What an agent took, once he has taken this call too."""
+    taken = before if isinstance(before, tuple) else ()
+    lasting = [
+        (other, at_ms) for other, at_ms in taken if other != sid and now_ms - at_ms < CALL_KEPT_S * 1000
+    ]
+    return Put(holding_key(agent), (*lasting, (sid, now_ms))[-HOLDING_MAX:], now_ms + CALL_KEPT_S * 1000)
+
+
+def looked_key(agent: str, sid: str) -> Key[int]:
+    """When it last went on record that an agent looked at a call (""; at one that is not his)."""
+    return Key("looked", f"{sid or 'refused'}/{agent}")
 
 
 def alias_key(keys: Keys, presented: str) -> Key[Alias] | None:

@@ -121,9 +121,9 @@ async def _amend(
     *,
     by_sid: bool = False,
 ) -> Outcome:
-    ledger_key = books.ledger_key(f"desk/{desk.name}")
+    ledger_key, holding_key = books.ledger_key(f"desk/{desk.name}"), books.holding_key(desk.name)
     now, attempt, taken_leg = world.clock(), world.nonce(), world.nonce()
-    keys: list[Key[object]] = [ledger_key]
+    keys: list[Key[object]] = [ledger_key, holding_key]
     if call is not None and mounted is not None:
         keys += [books.call_key(call.sid), *books.account_keys(mounted.flow, call)]
         keys += [books.leg_key(name) for name in ([leg.id] if leg is not None else []) + [taken_leg] * by_sid]
@@ -165,6 +165,7 @@ async def _amend(
         if isinstance(outcome, handoff.Redeemed):
             counted = lockout.withdraw(counted, attempt)
             puts.append(Put(books.leg_key(outcome.leg.id), outcome.leg, now + books.CALL_KEPT_S * 1000))
+            puts.append(books.holding_put(desk.name, values[holding_key], outcome.leg.call, now))
         if counted != ledger:
             expires = now + handoff.DESK_RULE.horizon_s() * 1000
             puts.append(Put(ledger_key, counted, expires))

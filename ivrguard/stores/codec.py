@@ -51,11 +51,13 @@ TYPES: Mapping[str, Any] = {
     "checkpoint": str,  # what was signed over the record, as a JWT
     "desk": Desk,  # by the digest of its key
     "flow": dict[str, str],  # the files that a version was read from
+    "holding": tuple[tuple[str, int], ...],  # the calls that an agent took, and when
     "incident": Incident,  # a threat: what was reported and heard, and what became of it
     "led": str,  # a document that the IVR leads a call to by REST, sealed
     "ledger": Ledger,
     "leg": Leg,
     "login": int,  # when a log-in by the identity provider was used up
+    "looked": int,  # when it last went on record that an agent looked at a call
     "published": Published,  # the flows that every node has in force
     "session": Session,  # of an agent, by the digest of its cookie
     "sessions": tuple[str, ...],  # those of one agent that are good

@@ -322,11 +322,13 @@ class Server:
             headers = {"Content-Type": "application/jwk-set+json", "Cache-Control": "max-age=300"}
             return web.Response(body=jwks, headers=headers)
 
+        agents = Agents(self.guard, self.identity, self.metrics)
         app = web.Application(client_max_size=BODY_BYTES_MAX)
+        app.on_shutdown.append(agents.drain)
         app.add_routes(
             [
                 web.get("/.ivrguard/jwks.json", public_keys),
-                *Agents(self.guard, self.identity, self.metrics).routes(),
+                *agents.routes(),
                 *self.login.routes(),
                 *self._side_door(),
                 *voice.routes(),

@@ -68,6 +68,9 @@ class Metrics:
         self.logins = Counter(
             "ivrguard_logins", "Log-ins to the agents' pages", ["outcome"], registry=self.registry
         )
+        self.agent_streams = Gauge(
+            "ivrguard_agent_streams", "Streams of events that agents read", registry=self.registry
+        )
         self.seconds = Histogram(
             "ivrguard_webhook_seconds",
             "Time to answer a webhook, by the kind of its path",

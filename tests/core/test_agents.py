@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from ivrguard.core.agents import REAUTHENTICATED_S, Agent, Role, apart, fresh, holds
+from ivrguard.core.agents import AFTER_CALL_S, REAUTHENTICATED_S, Agent, Role, apart, fresh, holds, over
 from ivrguard.core.assurance import CLOCK_SKEW_MS
 from ivrguard.core.handoff import Desk, Leg
 
@@ -79,3 +79,17 @@ def test_nobody_decides_in_his_own_affair(other, others_manager, expected):
 def test_an_agent_redeems_as_a_desk_of_his_own():
     """His name, his queues."""
     assert Desk("agent:ann", ("workflow:*",), NOON) == ANN.as_desk()
+
+
+@pytest.mark.parametrize(
+    ("ended_ms", "expected"),
+    [
+        (None, False),
+        (NOON, False),
+        (NOON - AFTER_CALL_S * 1000 + 1, False),
+        (NOON - AFTER_CALL_S * 1000, True),
+    ],
+)
+def test_when_a_call_is_nobodys_any_more(ended_ms, expected):
+    """Ten minutes after its end; one that goes on is somebody's."""
+    assert expected == over(ended_ms, NOON)

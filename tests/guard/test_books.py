@@ -49,6 +49,33 @@ def leg_of(*carriers: str) -> Leg:
     )
 
 
+# ── what an agent took ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_an_agent_took_is_a_list_in_order_without_the_old_and_bounded(monkeypatch: pytest.MonkeyPatch):
+    """A call that he takes once more comes last; what is a day old is gone; of too many, those that he took first."""
+    monkeypatch.setattr(books, "HOLDING_MAX", 3)
+    put = books.holding_put("ann", None, "CA1", NOW)
+    assert (put.key, put.value, put.expires_ms) == (Key("holding", "ann"), (("CA1", NOW),), NOW + DAY_MS)
+    put = books.holding_put("ann", put.value, "CA2", NOW + 1)
+    put = books.holding_put("ann", put.value, "CA1", NOW + 2)
+    assert put.value == (("CA2", NOW + 1), ("CA1", NOW + 2))
+    for nth in range(3, 5):
+        put = books.holding_put("ann", put.value, f"CA{nth}", NOW + nth)
+    assert put.value == (("CA1", NOW + 2), ("CA3", NOW + 3), ("CA4", NOW + 4))
+    assert books.holding_put("ann", put.value, "CA9", NOW + DAY_MS + 3).value == (
+        ("CA4", NOW + 4),
+        ("CA9", NOW + DAY_MS + 3),
+    )
+
+
+def test_looks_are_told_apart_by_agent_and_call_and_refusals_by_agent_alone():
+    """Whoever asks for a thousand calls that are not his is one line a minute, not a thousand."""
+    names = {books.looked_key(agent, sid).id for agent in ("ann", "agent:ann") for sid in ("CA1", "CA2", "")}
+    assert len(names) == 6
+    assert books.looked_key("ann", "").id == "refused/ann"
+
+
 # ── names ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -138,6 +138,17 @@ async def test_a_token_gets_a_receipt_once(centre: Centre, keys: Keyring, how: s
     assert receipt.jwt not in repr(receipt)
 
 
+async def test_whose_token_is_redeemed_is_in_the_list_of_what_he_took(centre: Centre):
+    """In the same act; a token that is no good puts nothing into it."""
+    line = await with_agent(centre)
+    ann, guard = await desk_at(centre), centre.node()
+    key = books.holding_key("ann")
+    assert await guard.redeem(ann, "0" * 26, line.sid) is None
+    assert await centre.store.read(key) is None
+    assert await guard.redeem(ann, await presented(centre, line), line.sid) is not None
+    assert await centre.store.read(key) == ((line.sid, centre.clock()),)
+
+
 @pytest.mark.parametrize("how", TRANSFERS)
 async def test_what_an_agent_was_handed_outlives_a_rotation(centre: Centre, rotated: Keyring, how: str):
     """The caller waits in the queue while the naming key changes: what his agent holds is good, once."""

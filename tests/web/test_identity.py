@@ -216,3 +216,11 @@ async def test_a_store_that_is_down_is_a_fault_and_nobody(guarded, monkeypatch):
     identity = Identity(guarded.server.guard)
     with pytest.raises(StoreFault):
         await identity.of(make_mocked_request("GET", "/x", headers={"Cookie": f"{browser.COOKIE}={secret}"}))
+
+
+@pytest.mark.parametrize("name", ["agent:ann", "oidc:ann"])
+async def test_a_desk_that_has_a_persons_name_is_nobody(guarded, name):
+    """Added before people had names: whoever may add desks takes nobody's calls by it."""
+    key = await guarded.desk(name, "*")
+    asks = make_mocked_request("GET", "/", headers={"Authorization": f"Bearer {key}"})
+    assert await Identity(guarded.server.guard).of(asks) is None

@@ -10,6 +10,8 @@ from aiohttp import web
 from ivrguard.guard import Guard
 from ivrguard.web.agents import openapi
 from ivrguard.web.agents.api import JSON, ROOT, Api
+from ivrguard.web.agents.calls import Calls
+from ivrguard.web.agents.events import Events
 from ivrguard.web.agents.incidents import Incidents
 from ivrguard.web.agents.redemptions import Redemptions
 from ivrguard.web.agents.reports import Reports
@@ -27,8 +29,11 @@ class Agents:
 
     def __init__(self, guard: Guard, identity: Identity, metrics: Metrics) -> None:
         assert guard.world.threats is not None
+        self._events = Events(guard, identity, metrics)
         every = [
             *Redemptions(guard, metrics).routes(),
+            *Calls(guard).routes(),
+            *self._events.routes(),
             *Reports(guard, guard.world.threats).routes(),
             *Incidents(guard.world.threats).routes(),
         ]
@@ -38,6 +43,10 @@ class Agents:
     def routes(self) -> list[web.RouteDef]:
         """The API's paths."""
         return [web.get(ROOT + "openapi.json", self._openapi, allow_head=False), *self._api.routes()]
+
+    async def drain(self, _: web.Application) -> None:
+        """End what would go on for ever: this process ends, and another one is there for those who come again."""
+        self._events.end()
 
     async def _openapi(self, _: web.Request) -> web.Response:
         headers = {"Content-Type": JSON, "Cache-Control": f"max-age={DOCUMENT_KEPT_S}"}

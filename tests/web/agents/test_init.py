@@ -1,7 +1,11 @@
 """The whole API over real sockets, held against its own document by Schemathesis: whatever it is sent, it answers as it says."""
 
 import asyncio
+import re
+import shlex
 from collections import Counter
+from itertools import pairwise
+from pathlib import Path
 
 import orjson
 import pytest
@@ -11,6 +15,7 @@ from hypothesis import settings as searching
 from schemathesis import GenerationMode
 from schemathesis.core.failures import FailureGroup
 
+from ivrguard.core.standing import Status
 from ivrguard.web import agents
 from ivrguard.web.agents import openapi
 from ivrguard.web.agents.api import ROOT, Answer
@@ -124,3 +129,51 @@ async def test_the_document_is_made_once(guarded, monkeypatch):
     monkeypatch.setattr(openapi, "document", None)
     monkeypatch.setattr(agents, "openapi", None)
     assert (await read(guarded))[0] == 200
+
+
+# ── docs/agents.md ───────────────────────────────────────────────────────────────────────────────────────
+
+PAGE = (Path(__file__).parents[3] / "docs" / "agents.md").read_text()
+
+
+def curls(**variables):
+    """Each command line of the page as curl takes it: method, URL, headers, body."""
+    for found in re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
+        block = found
+        for name, value in variables.items():
+            block = block.replace(f"${name}", value)
+        for line in block.replace("\\\n", " ").splitlines():
+            command, *words = shlex.split(line)
+            assert (command, "$" in line) == ("curl", False), line
+            named = {"-H": [], "-d": []}
+            urls = [word for word in words if word.startswith("http")]
+            for option, value in pairwise(words):
+                if option in named:
+                    named[option].append(value)
+            headers = dict(each.split(": ", 1) for each in named["-H"])
+            yield ("POST" if named["-d"] else "GET"), *urls, headers, "".join(named["-d"])
+
+
+async def test_every_command_of_the_page_works(centre, desk):
+    """In the order of the page: the token is redeemed, then the call is looked at, and the stream tells of it."""
+    line = centre.call()
+    await line.until_input()
+    await line.press("123456#")
+    await line.press("24681357")
+    token, key = line.waiting.attributes["ivrguard_token"], (await desk("ann")).key
+    answered = []
+    for method, url, headers, body in curls(GUARD=centre.guard_url, KEY=key, TOKEN=token, CALL=line.call_sid):
+        async with centre.session.request(method, url, headers=headers, data=body.encode() or None) as answer:
+            lines = [await answer.content.readline() for _ in range(5)]
+            answered.append((answer.status, line.call_sid.encode() in b"".join(lines)))
+    assert answered == [(200, False), (201, True), (200, True), (200, True), (200, True)]
+
+
+async def test_the_page_names_every_path_and_every_event(guarded):
+    document = orjson.loads((await read(guarded))[2])
+    assert [path for path in document["paths"] if path.replace("{call_sid}", "$CALL") not in PAGE] == []
+    told = document["paths"][ROOT + "events"]["get"]["description"]
+    for event in ("call", "gone", "unavailable", "over"):
+        assert f"`{event}`" in told
+        assert f"| `{event}` |" in PAGE
+    assert [status for status in Status if f"| `{status.value}` |" not in PAGE] == []

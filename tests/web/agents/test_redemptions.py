@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from ivrguard.core.assurance import AllOf
 from ivrguard.core.rules import Demand
 from ivrguard.guard import books
 from ivrguard.guard import desk as desks
@@ -18,27 +17,6 @@ CALLER = "+15551230001"
 WORKFLOW = "WW" + "a1" * 16
 PATH = "/.ivrguard/agent/v1/redemptions"
 REFUSED = (403, {"error": "invalid_token"})
-
-
-@pytest.fixture
-def agents_flow(bank_flow):
-    """One factor for everything; every transfer is to agents."""
-    return replace(
-        bank_flow,
-        levels={"one_factor": AllOf(("pin",))},
-        rules=(),
-        default=Demand("one_factor", intent="agent"),
-        token_valid_s=60,
-    )
-
-
-@pytest.fixture
-async def centre(start, agents_flow, ivr):
-    """A guard in front of an IVR that puts every caller before a workflow."""
-    ivr.documents["/voice"] = f'<Enqueue workflowSid="{WORKFLOW}"><Task>{{"a": 1}}</Task></Enqueue>'
-    async with start(agents_flow) as guarded:
-        await guarded.enrol(Account("123456"), pin=PIN)
-        yield guarded
 
 
 async def transferred(centre):
