@@ -17,10 +17,10 @@ The laws of this file:
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ivrguard import log
 from ivrguard.core import agents
@@ -38,6 +38,14 @@ BODY_BYTES_MAX = 8 * 1024
 JSON = "application/json"
 
 logger = log.get()
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""An integer as JSON Schema has it: 23.0 is one. For bodies that are strict otherwise."""
 
 
 class Body(BaseModel):

@@ -29,7 +29,7 @@ from ivrguard.core.incidents import Incident, Refusal, Refused, Source, State, s
 from ivrguard.guard import Guard
 from ivrguard.guard.held import held
 from ivrguard.guard.incidents import ThreatDesk
-from ivrguard.web.agents.api import NOT_FOUND, Answer, Asked, Body, Route, refused
+from ivrguard.web.agents.api import NOT_FOUND, Answer, Asked, Body, Route, Whole, refused
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Text = Annotated[str, StringConstraints(max_length=TEXT_CHARS_MAX)]
@@ -58,7 +58,7 @@ class ChecklistSaid(BaseModel):
     name: _Text | None = Field(default=None, description="Ask: what is your name?", repr=False)
     address: _Text | None = Field(default=None, description="Ask: what is your address?", repr=False)
     sex: Sex | None = Field(default=None, description="What the caller sounded like.")
-    age: Annotated[int, Field(ge=0, le=AGE_MAX)] | None = Field(
+    age: Annotated[Whole, Field(ge=0, le=AGE_MAX)] | None = Field(
         default=None, description="About how old, in years."
     )
     familiar: _Text | None = Field(default=None, description="Whether you know the voice: like whom?")

@@ -7,11 +7,11 @@ import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ivrguard.core.agents import REAUTHENTICATED_S, Agent, Role
 from ivrguard.core.errors import Busy, StoreFault
-from ivrguard.web.agents.api import BODY_BYTES_MAX, NOT_FOUND, ROOT, Answer, Api, Body, Route, refused
+from ivrguard.web.agents.api import BODY_BYTES_MAX, NOT_FOUND, ROOT, Answer, Api, Body, Route, Whole, refused
 from ivrguard.web.ops import Metrics
 
 NOW_MS = 1_800_000_000_000
@@ -200,6 +200,23 @@ async def test_what_a_page_of_another_origin_could_have_sent_is_415(ask, desk, t
     status, _, said = await ask("POST", "notes", GOOD, type_)
     assert (status, orjson.loads(said)["error"]) == (415, "unsupported_media_type")
     assert desk.asked == []
+
+
+class Count(Body):
+    model_config = ConfigDict(strict=True)
+
+    count: Whole
+
+
+@pytest.mark.parametrize(
+    ("said", "count"), [("7", 7), ("7.0", 7), ("7.5", None), ('"7"', None), ("true", None), ("NaN", None)]
+)
+def test_an_integer_is_one_as_json_schema_has_it(said, count):
+    """So that what the document calls valid is taken; in a body that is strict, nothing else is."""
+    try:
+        assert Count.model_validate_json(f'{{"count": {said}}}').count == count
+    except ValidationError:
+        assert count is None
 
 
 async def test_a_charset_does_no_harm(ask):
