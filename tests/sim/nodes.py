@@ -33,6 +33,7 @@ from ivrguard.factors.pin import PinJudge
 from ivrguard.factors.sms_code import SmsCodeJudge
 from ivrguard.factors.totp import TotpJudge
 from ivrguard.guard import Flows, Guard, Mounted, World
+from ivrguard.guard.incidents import ThreatDesk
 from ivrguard.keyring import Keyring
 from ivrguard.ports import Change, Credential, Key, Reply, Request, Store
 from ivrguard.telephony.links import Links
@@ -367,6 +368,7 @@ class Node:
                 chance=centre.chance,
                 renewals=directory,
                 mount=centre.mount,
+                threats=ThreatDesk(reach, centre.keys.public, clock, centre.chance),
             )
         )
         verifier = Verifier(town.ISSUER, {town.ACCOUNT_SID: (town.AUTH_TOKEN,)})
