@@ -1,6 +1,7 @@
 """The guard's keys: what is sealed stays shut, what is named keeps its name, what is signed can be checked."""
 
 import base64
+import hmac
 import itertools
 import json
 from collections.abc import Callable
@@ -10,13 +11,16 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from joserfc import jwt
-from joserfc.jwk import KeySet, OctKey, OKPKey
+from joserfc import jws, jwt
+from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey
 from joserfc.jws import JWSRegistry
 
 from ivrguard.keyring import (
+    OTHERS_KEYS_MAX,
     Keyring,
+    OthersKeys,
     PublicKeys,
+    UnknownKeyError,
     certificate_ends_ms,
     key_of,
     new_material,
@@ -447,3 +451,107 @@ def test_a_chain_of_certificates_ends_with_the_first_that_does(authority: Callab
 def test_what_is_no_certificate_is_a_fault(pem: bytes) -> None:
     with pytest.raises(ValueError):
         certificate_ends_ms(pem)
+
+
+# ── others' keys ─────────────────────────────────────────────────────────────────────────────────────────
+
+EC = ECKey.generate_key("P-256", {"kid": "ec"})
+
+
+NO_SET = r"no set of public keys|no key in it checks signatures"
+
+
+def others(*keys):
+    """A set of these JWKs."""
+    return OthersKeys(json.dumps({"keys": [*keys]}).encode())
+
+
+def signed(claims=None, key=EC, alg="ES256", kid="ec", **header):
+    """A token of somebody else's."""
+    named = {"alg": alg, "kid": kid, **header}
+    return jws.serialize_compact(
+        {name: text for name, text in named.items() if text is not None},
+        json.dumps({"sub": "x"} if claims is None else claims).encode(),
+        key,
+        registry=jws.JWSRegistry(algorithms=[alg], strict_check_header=False),
+    )
+
+
+PUBLIC = EC.as_dict(private=False)
+
+
+def by_the_public_key():
+    """HS256 with what everybody has: the trick of CVE-2015-9235."""
+    start = ".".join(
+        base64.urlsafe_b64encode(part).decode().rstrip("=") for part in (b'{"alg":"HS256","kid":"ec"}', b"{}")
+    )
+    mac = hmac.digest(EC.as_pem(private=False), start.encode(), "sha256")
+    return f"{start}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+
+
+def test_anothers_token_is_read_with_his_keys():
+    """Of the types that are asked for, in any spelling; a single key needs no name."""
+    keys = others({"kty": "quantum"}, PUBLIC, 5)
+    for typ, types in (
+        (None, {""}),
+        ("JWT", {"", "jwt"}),
+        ("at+jwt", {"at+jwt"}),
+        ("application/AT+JWT", {"at+jwt"}),
+    ):
+        assert keys.read(signed(typ=typ), types=frozenset(types)) == {"sub": "x"}
+    assert keys.read(signed(kid=None), types=frozenset({""})) == {"sub": "x"}
+
+
+@pytest.mark.parametrize(
+    ("token", "unknown"),
+    [
+        (signed(kid="other"), True),
+        (signed(typ="at+jwt"), False),
+        (signed(key=ECKey.generate_key("P-256")), False),
+        (signed()[:-4] + "AAAA", False),
+        (signed([1]), False),
+        ("", False),
+        ("a.b", False),
+        ("ä.b.c", False),
+        ("e30.e30.e30", False),
+        (by_the_public_key(), False),
+        (signed(key=ECKey.generate_key("P-384"), alg="ES384"), False),
+    ],
+)
+def test_a_token_that_is_not_his_does_not_hold(token, unknown):
+    """And nothing of it is told; only that its key is not known (yet) is told apart."""
+    with pytest.raises(ValueError, match="the token does not hold") as caught:
+        others(PUBLIC).read(token, types=frozenset({"", "jwt"}))
+    assert isinstance(caught.value, UnknownKeyError) is unknown
+    assert len(token) < 10 or token not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"kty": "oct", "k": "eA", "kid": "ec"},
+        {**PUBLIC, "use": "enc"},
+        {**EC.as_dict(private=True)},
+        {"kty": "RSA", "n": "x" * 171, "e": "AQAB"},
+        {"kty": "RSA", "n": "x" * 2000, "e": "AQAB"},
+        ECKey.generate_key("P-384").as_dict(private=False),
+        {"kty": "OKP", "crv": "X25519", "x": "A" * 43},
+        {"kty": "EC", "crv": "P-256", "x": "A", "y": "A"},
+    ],
+)
+def test_a_key_that_is_not_trusted_is_none(key):
+    """Shared secrets, private halves, small and huge ones, other curves: what is left over must be a set."""
+    with pytest.raises(ValueError, match=NO_SET):
+        others(key)
+
+
+@pytest.mark.parametrize("jwks", [b"", b"[]", b"{}", b'{"keys":5}', b'{"keys":[]}', b"\xff"])
+def test_what_is_no_set_of_keys(jwks):
+    with pytest.raises(ValueError, match=NO_SET):
+        OthersKeys(jwks)
+
+
+def test_only_so_many_keys_are_looked_at():
+    """Whoever answers cannot have us import keys for ever."""
+    with pytest.raises(ValueError, match="no key in it"):
+        others(*[{"kty": "quantum"}] * OTHERS_KEYS_MAX, PUBLIC)

@@ -43,8 +43,8 @@ class Use:
 USES: Mapping[str, Use] = {
     "pepper": Use(
         "peppers",
-        "PINs",
-        "New PINs take {new}; a PIN under an older pepper moves to it when its owner next answers right.",
+        "PINs and passwords",
+        "New PINs take {new}; a PIN, or an agent's password, under an older pepper moves to it when its owner next answers right.",
         "An old pepper may go when `ivrguard keys status` counts no PIN under it. A PIN whose pepper is gone must be "
         "enrolled anew.",
     ),

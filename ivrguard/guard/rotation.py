@@ -2,8 +2,8 @@
 Keys that rotate: what still needs which of them, and what can be moved to the current one at once.
 
 1. A PIN's hash needs the PIN to be made anew: it moves by itself when its owner next answers right (guard/proving.py).
-2. An app's secret is sealed, so it can be sealed anew here (`reseal`), account by account, each as it is at that moment;
-   an account that changes meanwhile is looked at again.
+2. An app's secret is sealed, so it can be sealed anew here (`reseal`), account by account, callers' and agents' alike, each as it is
+   at that moment; an account that changes meanwhile is looked at again.
 3. A call keeps the naming key that it began with, and what is sealed for it, for a day at most.
 4. A checkpoint is checked with the public half of the key that signed it, for as long as the record is kept.
 """
@@ -11,6 +11,7 @@ Keys that rotate: what still needs which of them, and what can be moved to the c
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from ivrguard.core.assurance import Kind
 from ivrguard.core.audit import Entry
@@ -18,9 +19,13 @@ from ivrguard.core.call import Call
 from ivrguard.factors.totp import PURPOSE
 from ivrguard.guard.verification import StoreSource
 from ivrguard.keyring import key_of
-from ivrguard.ports import Account, Change, Credential, Key, Keys, Listed, Put, Store
+from ivrguard.ports import Account, AgentAccount, Change, Credential, Key, Keys, Listed, Put, Store
 
 VALUES_A_PAGE = 100
+
+KINDS = ("account", "agent")
+Kept = Account | AgentAccount
+"""Who has something that keys are needed for: a caller, or somebody at a desk."""
 
 Tell = Callable[[int], None]
 """Told of progress: how many values were looked at."""
@@ -43,12 +48,15 @@ class Uses:
 async def uses(store: Store, *, tell: Tell = untold) -> Uses:
     """Look through all accounts, the calls of the last day, and all checkpoints."""
     found, seen = Uses(), 0
-    async for page in _pages(store, "account"):
-        for account in _accounts(page):
-            found.pins.update(one.key_id for one in account.credentials if one.kind is Kind.PIN)
-            found.apps.update(_sealed_with(one) for one in account.credentials if one.kind is Kind.TOTP)
-        seen += len(page)
-        tell(seen)
+    for kind in KINDS:
+        async for page in _pages(store, kind):
+            for one in chain.from_iterable(map(_credentials, _accounts(page))):
+                if one.kind is Kind.PIN:
+                    found.pins[one.key_id] += 1
+                if one.kind is Kind.TOTP:
+                    found.apps[_sealed_with(one)] += 1
+            seen += len(page)
+            tell(seen)
     async for page in _pages(store, "call"):
         found.calls.update(one.value.naming for one in page if isinstance(one.value, Call))
         seen += len(page)
@@ -68,33 +76,34 @@ class Resealed:
 async def reseal(store: Store, keys: Keys, *, now_ms: int, by: str, tell: Tell = untold) -> Resealed:
     """Seal every app's secret with the current key. Who did it is on record, with the accounts of each act."""
     done, seen = Resealed(), 0
-    async for page in _pages(store, "account"):
-        accounts = [*_accounts(page)]
-        while accounts:
-            here, accounts = await _resealed(store, keys, accounts, now_ms, by)
-            done = Resealed(done.moved + here.moved, done.lost + here.lost)
-        seen += len(page)
-        tell(seen)
+    for kind in KINDS:
+        async for page in _pages(store, kind):
+            accounts = [*_accounts(page)]
+            while accounts:
+                here, accounts = await _resealed(store, keys, accounts, now_ms, by)
+                done = Resealed(done.moved + here.moved, done.lost + here.lost)
+            seen += len(page)
+            tell(seen)
     return done
 
 
 async def _resealed(
-    store: Store, keys: Keys, accounts: Sequence[Account], now_ms: int, by: str
-) -> tuple[Resealed, list[Account]]:
+    store: Store, keys: Keys, accounts: Sequence[Kept], now_ms: int, by: str
+) -> tuple[Resealed, list[Kept]]:
     """One act over some accounts: what was done, and the accounts that changed meanwhile, as they are now."""
-    after: dict[Key[object], tuple[Account, Account]] = {}
+    after: dict[Key[object], tuple[Kept, Kept]] = {}
     lost = moved = 0
     for account in accounts:
         credentials = []
-        for one in account.credentials:
+        for one in _credentials(account):
             try:
                 sealed = keys.resealed(one.secret, PURPOSE) if one.kind is Kind.TOTP else None
             except ValueError:
                 sealed, lost = None, lost + 1
             credentials.append(one if sealed is None else replace(one, secret=sealed))
-        changed = replace(account, credentials=tuple(credentials))
+        changed = _with(account, credentials)
         if changed != account:
-            after[Key("account", account.id)] = (account, changed)
+            after[_key(account)] = (account, changed)
     if not after:
         return Resealed(0, lost), []
 
@@ -107,9 +116,8 @@ async def _resealed(
 
     others = await store.amend([*after], change)
     moved = len(after) - len(others)
-    names: list[Key[Account]] = [Key("account", key.id) for key in others]
-    again = [await store.read(key) for key in names]
-    return Resealed(moved, lost), [account for account in again if account is not None]
+    again = [await store.read(key) for key in others]
+    return Resealed(moved, lost), [one for one in again if isinstance(one, Account | AgentAccount)]
 
 
 async def _pages(store: Store, kind: str) -> AsyncIterator[Sequence[Listed]]:
@@ -119,8 +127,23 @@ async def _pages(store: Store, kind: str) -> AsyncIterator[Sequence[Listed]]:
         after = page[-1].id
 
 
-def _accounts(page: Sequence[Listed]) -> list[Account]:
-    return [one.value for one in page if isinstance(one.value, Account)]
+def _accounts(page: Sequence[Listed]) -> list[Kept]:
+    return [one.value for one in page if isinstance(one.value, Account | AgentAccount)]
+
+
+def _key(account: Kept) -> Key[object]:
+    return Key("account", account.id) if isinstance(account, Account) else Key("agent", account.name)
+
+
+def _credentials(account: Kept) -> tuple[Credential, ...]:
+    return account.credentials if isinstance(account, Account) else (account.password, account.app)
+
+
+def _with(account: Kept, credentials: Sequence[Credential]) -> Kept:
+    if isinstance(account, Account):
+        return replace(account, credentials=tuple(credentials))
+    password, app = credentials
+    return replace(account, password=password, app=app)
 
 
 def _sealed_with(credential: Credential) -> str:

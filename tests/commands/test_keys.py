@@ -118,7 +118,7 @@ def test_a_rotation_of_every_key_from_its_beginning_to_its_end(with_app, asked):
     env = with_app.env
     assert asked(env, "audit", "checkpoint").code == 0
     assert status(env, asked) == {
-        "pepper p1 (in use)": "1 PINs",
+        "pepper p1 (in use)": "1 PINs and passwords",
         "sealing k1 (in use)": "1 authenticator apps",
         "naming n1 (in use)": "3 calls of the last day",
         "signing s1 (in use)": "1 checkpoints",
@@ -126,7 +126,10 @@ def test_a_rotation_of_every_key_from_its_beginning_to_its_end(with_app, asked):
     for kind in KINDS:
         env, _ = rotated(env, asked, kind)
     counted = status(env, asked)
-    assert (counted["pepper p2 (in use)"], counted["pepper p1"]) == ("0 PINs", "1 PINs")
+    assert (counted["pepper p2 (in use)"], counted["pepper p1"]) == (
+        "0 PINs and passwords",
+        "1 PINs and passwords",
+    )
     assert (counted["sealing k2 (in use)"], counted["sealing k1"]) == (
         "0 authenticator apps",
         "1 authenticator apps",
@@ -155,7 +158,7 @@ def test_a_key_that_went_too_early_is_named(with_app, asked):
         variable = f"IVRGUARD_{KINDS[kind]}"
         gone[variable] = gone[variable].split(";")[0]
     counted = status(gone, asked, code=1)
-    assert counted["pepper p1 (gone)"] == "1 PINs; it is not configured: bring it back"
+    assert counted["pepper p1 (gone)"] == "1 PINs and passwords; it is not configured: bring it back"
     assert counted["sealing k1 (gone)"] == "1 authenticator apps; it is not configured: bring it back"
     result = asked(gone, "keys", "reseal")
     assert (result.code, result.out) == (1, "0 secrets are under the current sealing key now\n")

@@ -13,7 +13,7 @@ from ivrguard.guard import rotation
 from ivrguard.guard.record import Signer
 from ivrguard.guard.rotation import Resealed, reseal, uses
 from ivrguard.keyring import Keyring
-from ivrguard.ports import Account, Change, Credential, Key, Put
+from ivrguard.ports import Account, AgentAccount, Change, Credential, Key, Put
 from ivrguard.stores.memory import MemoryStore
 
 NOW_MS = 1_795_000_000_000
@@ -82,6 +82,22 @@ async def test_what_is_kept_is_counted_by_the_key_that_it_needs(old, new, monkey
     assert (found.pins, found.apps) == ({"p1": 2, "p2": 1}, {"k1": 1, "k2": 1})
     assert (found.calls, found.checkpoints) == ({"n1": 2, "n2": 1, "": 1}, {"s1": 1})
     assert told == [2, 4, 5, 7, 9]
+
+
+async def test_agents_accounts_are_counted_and_moved_like_callers(old, new):
+    """Their password waits for them, as a PIN does; their app's secret is moved; a session of theirs goes on."""
+    store = MemoryStore()
+    password = Credential(Kind.PIN, "$argon2id$", "p1")
+    ann = AgentAccount("ann", "Ann", (), (), "", password, app(old, 1), NOW_MS)
+    await keep(store, (Key("agent", "ann"), ann), (Key("sessions", "agent:ann"), ("digest",)))
+    found = await uses(store)
+    assert (found.pins, found.apps) == ({"p1": 1}, {"k1": 1})
+    assert await reseal(store, new, now_ms=NOW_MS, by="ann") == Resealed(1, 0)
+    kept = await store.read(Key("agent", "ann"))
+    assert kept == replace(ann, app=kept.app)
+    assert ring(new, k2=b"2" * 32).unseal(kept.app.secret, PURPOSE).decode() == secret_of(1)
+    assert await store.read(Key("sessions", "agent:ann")) == ("digest",)
+    assert await reseal(store, new, now_ms=NOW_MS, by="ann") == Resealed()
 
 
 async def test_an_empty_store_needs_no_key():

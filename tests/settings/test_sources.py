@@ -40,3 +40,18 @@ def test_the_file_is_read_line_by_line(tmp_path):
         ("port", f"{path}:5: port", "", "there is nothing behind it"),
     ]
     assert "canary" not in repr(found)
+
+
+def test_a_file_that_cannot_be_read_is_a_fault(tmp_path):
+    """An empty one is none, and nothing is in it."""
+    [(name, place, text, fault)] = from_file(tmp_path / "none.yaml", NAMES, SECRET)
+    assert (name, place, text) == ("", str(tmp_path / "none.yaml"), "")
+    assert fault
+    path = tmp_path / "settings.yaml"
+    path.write_text("")
+    assert list(from_file(path, NAMES, SECRET)) == []
+    path.write_text("host:\n  a: b\n")
+    [(name, place, text, fault)] = from_file(path, NAMES, SECRET)
+    assert (name, text) == ("", "")
+    assert place.startswith(f"{path}:")
+    assert fault
