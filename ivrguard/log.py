@@ -143,6 +143,7 @@ _HASH = _shape("(?=.*[a-f])[0-9a-f]{16}")
 _ALERT = _shape(
     "[A-Za-z0-9_-]{1,64}/[a-z_]{1,32}/[0-9]{13}(?:/raised|/over)?"
     "|threat/(?:CA|TH)[0-9a-f]{32}/[a-z]{1,16}/[0-9]{13}"
+    "|insider/[0-9a-f]{16}/[a-z_]{1,16}/[0-9]{13}/(?:raised|over)"
 )
 """An alert's name, of flow, attack and when it was raised; a notice's, with what it tells of it; of a threat's, which and what."""
 

@@ -31,6 +31,7 @@ from ivrguard.core.assurance import Kind
 from ivrguard.core.claims import Company
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow, Via
+from ivrguard.core.insiders import usual
 from ivrguard.notify.alerts import Receiver, Text, Webhook
 from ivrguard.notify.conferences import TwilioConferences
 from ivrguard.notify.lookup import TwilioLookup
@@ -241,6 +242,8 @@ def server_of(
                 alarms=alarms_of(configured, twilio.messenger),
                 next_alarms=texts_of(configured.threats_next_numbers, twilio.messenger, "next number"),
                 threats_after_s=tuple(60 * one for one in configured.threats_minutes),
+                insiders=usual(configured.insiders, configured.insiders_shifts[1]),
+                insiders_zone=configured.insiders_shifts[0],
                 reload=lambda: looked_through(configured.flows),
                 watched=configured.flows if configured.watch_flows else None,
                 hash_threads=configured.hash_threads,

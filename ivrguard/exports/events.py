@@ -164,6 +164,10 @@ MEANINGS: Mapping[str, Meaning] = {
     "excess_rate_limit_exceeded": _authentication("No more codes may be sent for now", _WARN, "Code", _FAIL),
     "flow_activated": _entity("A flow came into force", _WARN, 3, "flow"),
     "flow_withdrawn": _entity("A flow is in force no longer", _WARN, 4, "flow"),
+    "insider_over": Meaning("Nothing more is seen of a suspicion", _INFO, BASE_EVENT, "Insider", _NONE),
+    "insider_suspected": Meaning(
+        "What somebody of one's own did raised a suspicion", _CRITICAL, BASE_EVENT, "Insider", _NONE
+    ),
     "owner_not_notified": _account("The owner could not be written to", _WARN, "Notify", _FAIL),
     "owner_notified": _account("The owner was written to", _INFO, "Notify"),
     "record_pruned": _entity("Old entries of the record were archived and taken out", _WARN, 4, "record"),

@@ -22,6 +22,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ivrguard.core.agents import Role
 from ivrguard.core.errors import Fault
 from ivrguard.core.incidents import AFTER_S
+from ivrguard.core.insiders import Sign
+from ivrguard.core.rules import Hours
+from ivrguard.core.sense import Threshold
 from ivrguard.core.sessions import ABSOLUTE_S, IDLE_S
 from ivrguard.settings import forms, lists, sources, written
 
@@ -350,6 +353,20 @@ class Settings(BaseModel):
         "How he must have shown who he is: one of these values of `acr`, with blanks between.",
         "phr https://refeds.org/profile/mfa",
         shown="left to the provider",
+    )
+    insiders: Annotated[Mapping[Sign, Threshold | None], BeforeValidator(lists.signs)] = _setting(
+        {},
+        "What somebody of one's own may do before the risk team is told (threats.md); what is not named is as usual.",
+        "no_call=20 in 1d;off_queue=off",
+        shown="the usual",
+    )
+    insiders_shifts: Annotated[tuple[str, tuple[tuple[str, Hours], ...]], BeforeValidator(lists.shifts)] = (
+        _setting(
+            ("UTC", ()),
+            "Who works when at desks: a time zone, then globs over names and their hours, of which the first that fits counts.",
+            "Europe/Berlin;night-*=mon-sun 20:00-06:00;mon-fri 07:00-20:00",
+            shown="nobody says",
+        )
     )
     traces_endpoint: Annotated[str, AfterValidator(forms.collector)] = _setting(
         "",

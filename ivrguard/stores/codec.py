@@ -30,6 +30,7 @@ from ivrguard.core.call import Call
 from ivrguard.core.errors import StoreFault
 from ivrguard.core.handoff import Alias, Desk, Leg
 from ivrguard.core.incidents import Incident
+from ivrguard.core.insiders import Person
 from ivrguard.core.lockout import Ledger, Trusted, UnlockRequest
 from ivrguard.core.sense import Answers, Bucket, Calls, Sketch
 from ivrguard.core.sessions import Session
@@ -52,6 +53,8 @@ TYPES: Mapping[str, Any] = {
     "desk": Desk,  # by the digest of its key
     "flow": dict[str, str],  # the files that a version was read from
     "holding": tuple[tuple[str, int], ...],  # the calls that an agent took, and when
+    "insider": Person,  # what somebody at a desk, or an operator, did that an honest one seldom does
+    "insiders": int,  # how far the record was looked through for that
     "incident": Incident,  # a threat: what was reported and heard, and what became of it
     "led": str,  # a document that the IVR leads a call to by REST, sealed
     "ledger": Ledger,

@@ -28,6 +28,7 @@ from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import Fault
 from ivrguard.core.flow import Flow
 from ivrguard.core.incidents import AFTER_S
+from ivrguard.core.insiders import Watch
 from ivrguard.core.raising import raised
 from ivrguard.core.sessions import IDLE_S
 from ivrguard.directory.bank import Access, Bank
@@ -45,6 +46,7 @@ from ivrguard.guard import side_door as door
 from ivrguard.guard.alarms import RiskTeam
 from ivrguard.guard.archive import Follower, Render
 from ivrguard.guard.incidents import ThreatDesk
+from ivrguard.guard.insiders import Insiders
 from ivrguard.guard.logins import Logins
 from ivrguard.guard.record import Signer
 from ivrguard.guard.sense import Sensor, notice_of
@@ -150,6 +152,8 @@ class Parts:
     threats_after_s: tuple[int, ...] = AFTER_S
     company: Client | None = None
     agents_idle_s: int = IDLE_S
+    insiders: Watch | None = None
+    insiders_zone: str = "UTC"
     reload: Callable[[], LoadedAll] | None = None
     watched: Path | None = None
     hash_threads: int | None = None
@@ -212,6 +216,10 @@ class Server:
             tell=self.risk_team.tell,
             after_s=parts.threats_after_s,
         )
+        self.insiders = None
+        if parts.insiders is not None:
+            zone = ZoneInfo(parts.insiders_zone)
+            self.insiders = Insiders(store, parts.clock, parts.insiders, zone=zone, tell=self.risk_team.tell)
         self.sensor = Sensor(
             store,
             parts.keyring,
@@ -418,6 +426,8 @@ class Server:
         self._keep("recorder", self.recorder.run())
         self._keep("sensor", self.sensor.run())
         self._keep("threats", self.threats.run())
+        if self.insiders is not None:
+            self._keep("insiders", self.insiders.run())
         if self.reloader is not None:
             self._keep("reloader", self.reloader.run())
         if self.bank is not None:

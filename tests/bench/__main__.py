@@ -3,7 +3,8 @@ Every bench, side by side in one run: `make bench`, or for some of them.
 
     PYTHONPATH=tests python -m bench [--rounds N] [--calls N] [--page FILE] [PART ...]
 
-By its name only: `sense`, months of calls with attacks in them, for docs/alerts.md (five minutes).
+By their names only: `sense`, months of calls with attacks in them, for docs/alerts.md (five minutes); `insiders`, months of agents at work, for
+docs/threats.md (two minutes).
 Parts: serving, hashing, parts, store, postgres, full, existence. The whole takes some 25 minutes on two cores; with `--page` it writes
 docs/performance.md. Ratios only: machines differ, and the same machine has moods. Peers are built in build/bench, from
 PyPI and npm packages locked by hash. Linux, two cores.
@@ -18,7 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import existence, full, hashing, parts, sense, serving, store, store_postgres
+from bench import existence, full, hashing, insiders, parts, sense, serving, store, store_postgres
 from bench.rows import Row, say, table
 
 PAGE = """# Performance
@@ -85,6 +86,9 @@ def main() -> None:
     given = asked.parse_args()
     if given.parts == ["sense"]:
         print("\n".join(sense.report([(1_000, 1), (1_000, 2), (1_000, 3), (5_000, 1)])))
+        return
+    if given.parts == ["insiders"]:
+        print("\n".join(insiders.report([(60, 1), (60, 2), (60, 3), (300, 1)])))
         return
     unknown = set(given.parts) - {*SECTIONS, "existence"}
     if unknown:
