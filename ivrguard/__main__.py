@@ -14,6 +14,7 @@ from ivrguard.commands.audit import record
 from ivrguard.commands.bulk import bulk
 from ivrguard.commands.desks import desks
 from ivrguard.commands.directory import directory
+from ivrguard.commands.incidents import incidents, suspects
 from ivrguard.commands.keys import keys
 from ivrguard.commands.locks import lockouts
 
@@ -38,7 +39,7 @@ for part in (
     app.add_typer(part)
 accounts.add_typer(bulk)
 graph.flows.add_typer(publish.app)
-for group in (accounts, directory, desks, agents, lockouts, alerts, record, keys):
+for group in (accounts, directory, desks, agents, lockouts, alerts, incidents, suspects, record, keys):
     app.add_typer(group)
 
 

@@ -27,6 +27,7 @@ Where is …?
 | what looks like an attack, and when it is enough | core/sense.py, core/alerts.py |
 | what callers need while an alert stands | core/raising.py |
 | who may act on a threat, and when it is told again | core/incidents.py, `barred` |
+| what an insider is told by | core/insiders.py, `acts_of` |
 | who calls (numbers, SIP, withheld), attestation | core/caller.py |
 | the record and its chain | core/audit.py |
 | what we need from the world | ports.py |

@@ -149,8 +149,7 @@ class Insiders:
             await self._read_on(place, page)
             place = page[-1].seq
         for one in await self._store.list("insider", rank_from=0, limit=LISTED_MAX):
-            if isinstance(one.value, Person):
-                await self._amend([person_key(one.id)], lambda values: self._weighed(values, {}))
+            await self._amend([person_key(one.id)], lambda values: self._weighed(values, {}))
 
     async def _begun(self) -> int:
         seq, _ = await self._store.head()

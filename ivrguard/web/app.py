@@ -216,10 +216,7 @@ class Server:
             tell=self.risk_team.tell,
             after_s=parts.threats_after_s,
         )
-        self.insiders = None
-        if parts.insiders is not None:
-            zone = ZoneInfo(parts.insiders_zone)
-            self.insiders = Insiders(store, parts.clock, parts.insiders, zone=zone, tell=self.risk_team.tell)
+        self.insiders = self._watching(store)
         self.sensor = Sensor(
             store,
             parts.keyring,
@@ -299,8 +296,15 @@ class Server:
         self._tasks: list[asyncio.Task[None]] = []
         self._dead: list[str] = []
         self._draining = False
-        self.port = parts.port
-        self.ops_port = parts.ops_port
+        self.port, self.ops_port = parts.port, parts.ops_port
+
+    def _watching(self, store: Store) -> Insiders | None:
+        """Who looks for insiders; None: nobody was asked to."""
+        watch = self._parts.insiders
+        if watch is None:
+            return None
+        zone = ZoneInfo(self._parts.insiders_zone)
+        return Insiders(store, self._parts.clock, watch, zone=zone, tell=self.risk_team.tell)
 
     def _alerted(self, alert: Alert) -> None:
         """An alert was raised, or is over: count it, and tell the risk team."""

@@ -74,6 +74,20 @@ async def test_two_nodes_one_telling(centre):
     assert await centre.store.read(PLACE) == (await centre.store.head())[0]
 
 
+async def test_a_node_that_comes_too_late_counts_nothing(centre):
+    """It has read a page that another one has counted meanwhile; and where it began, another one had begun."""
+    here, there = Node(centre), Node(centre)
+    await here.look()
+    begun = await there.insiders._begun()
+    assert begun == await centre.store.read(PLACE)
+    await recorded(centre, *[refused(centre, nth) for nth in range(3)])
+    page = await centre.store.entries(after=begun)
+    assert len(await here.look()) == 1
+    await there.insiders._read_on(begun, page)
+    assert there.told == []
+    assert len((await centre.store.read(person_key("eve"))).acts) == 3
+
+
 async def test_it_is_over_by_itself_or_by_hand(centre):
     node = Node(centre)
     await node.look()

@@ -113,7 +113,6 @@ def test_what_is_not_set_has_its_default():
         "alerts_secrets": {},
         "threats_minutes": (2, 5, 10),
         "threats_next_numbers": (),
-<<<<<<< HEAD
         "agents_idle_minutes": 30,
         "oidc_issuer": "",
         "oidc_client_id": "",
@@ -126,10 +125,8 @@ def test_what_is_not_set_has_its_default():
         "oidc_manager_claim": "manager",
         "oidc_label_claim": "name",
         "oidc_acr_values": (),
-=======
         "insiders": {},
         "insiders_shifts": ("UTC", ()),
->>>>>>> 0fe319e (wip)
         "traces_endpoint": "",
         "traces_headers": {},
         "traces_service": "ivrguard",

@@ -2,14 +2,10 @@
 
 import pytest
 
-<<<<<<< HEAD
-from ivrguard.settings.lists import minutes, roles, words
-=======
 from ivrguard.core.insiders import Sign
 from ivrguard.core.rules import Hours
 from ivrguard.core.sense import Threshold
-from ivrguard.settings.lists import minutes, shifts, signs
->>>>>>> 0fe319e (wip)
+from ivrguard.settings.lists import minutes, roles, shifts, signs, words
 
 
 def test_what_is_read():
@@ -33,7 +29,6 @@ def test_times_that_are_none(text, said):
         minutes(text)
 
 
-<<<<<<< HEAD
 def test_roles_are_by_the_value_of_a_claim():
     """Which may be a whole name of a directory, with `=` in it."""
     assert roles("cn=a,dc=b=agent; risk team = risk;") == {"cn=a,dc=b": "agent", "risk team": "risk"}
@@ -56,7 +51,8 @@ def test_what_is_no_role_is_a_fault(entry, said):
 
 def test_words_have_blanks_between():
     assert words(" a  b ") == ("a", "b")
-=======
+
+
 def test_signs():
     """What is not named is as usual; `off` is not looked for."""
     assert signs("") == {}
@@ -107,4 +103,3 @@ def test_shifts():
 def test_shifts_that_are_none(text, said):
     with pytest.raises(ValueError, match=said):
         shifts(text)
->>>>>>> 0fe319e (wip)
