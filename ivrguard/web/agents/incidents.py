@@ -31,7 +31,8 @@ from ivrguard.core.incidents import (
 )
 from ivrguard.guard.incidents import ThreatDesk
 from ivrguard.web.agents.api import NOT_FOUND, STALE, Answer, Asked, Body, Handler, Route, refused
-from ivrguard.web.agents.reports import ChecklistSaid, at, said
+from ivrguard.web.agents.calls import at
+from ivrguard.web.agents.reports import ChecklistSaid, said
 
 LINES = "application/x-ndjson"
 TEAM = frozenset({Role.RISK})

@@ -7,7 +7,7 @@ A threat reported, quietly: in the call that an agent holds, or by no call at al
 3. The caller's webhooks know nothing of it (guard/incidents.py).
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -27,11 +27,10 @@ from ivrguard.core.checklist import (
 )
 from ivrguard.core.incidents import Incident, Refusal, Refused, Source, State, standing
 from ivrguard.guard import Guard
-from ivrguard.guard.held import held
 from ivrguard.guard.incidents import ThreatDesk
 from ivrguard.web.agents.api import NOT_FOUND, Answer, Asked, Body, Route, Whole, refused
+from ivrguard.web.agents.calls import at
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Text = Annotated[str, StringConstraints(max_length=TEXT_CHARS_MAX)]
 _Words = Annotated[str, StringConstraints(max_length=WORDS_CHARS_MAX)]
 
@@ -108,11 +107,6 @@ class ReportSeen(BaseModel):
     source: Source
     state: State = Field(description="`open`: nobody has acknowledged it yet.")
     checklist: ChecklistSaid
-
-
-def at(ms: int) -> datetime:
-    """Milliseconds since the epoch as a moment: RFC 3339, UTC, once it is written."""
-    return _EPOCH + timedelta(milliseconds=ms)
 
 
 def said(checklist: Checklist) -> ChecklistSaid:
@@ -203,7 +197,7 @@ class Reports:
         checklist, names = taken(sent.checklist)
         call = None
         if sent.call_sid is not None:
-            found = await held(self._guard.world, asked.agent, sent.call_sid)
+            found = await self._guard.held(asked.agent, sent.call_sid)
             if found is None:
                 return NOT_FOUND
             call = found.call
