@@ -40,6 +40,7 @@ class Why(StrEnum):
     SUPERSEDED = "superseded"
     UNKNOWN_INTENT = "unknown_intent"
     AT_THE_KEYPAD = "at_the_keypad"
+    MISTYPED = "mistyped"
     TOO_MANY_CLAIMS = "too_many_claims"
 
 

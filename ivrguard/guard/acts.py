@@ -17,7 +17,7 @@ from ivrguard.core.errors import StoreFault
 from ivrguard.core.flow import Flow
 from ivrguard.core.handoff import Leg
 from ivrguard.guard import books
-from ivrguard.guard.held import HeldCall, held
+from ivrguard.guard.held import HeldCall, asked_for
 from ivrguard.guard.world import World
 from ivrguard.ports import Change, Key, Put
 
@@ -40,13 +40,13 @@ async def act(
     keys: Callable[[HeldCall], Sequence[Key[object]]] = lambda _: (),
 ) -> tuple[HeldCall, Act[T]] | None:
     """
-    Do it; None for who does not hold the call. `keys`: what else is read.
+    Do it; None for who does not hold the call, which is on record. `keys`: what else is read.
 
     Raises `core.errors.StoreFault`, also where the call keeps changing, and `RecordFault` while nothing may be decided.
     """
     world.refuse_unrecorded()
     for _ in range(CONFLICTS_MAX):
-        found = await held(world, agent, call_sid)
+        found = await asked_for(world, agent, call_sid)
         if found is None:
             return None
         done = await _once(world, agent, found, decide, keys(found))

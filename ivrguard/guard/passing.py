@@ -19,7 +19,7 @@ from ivrguard.core.rules import Target
 from ivrguard.guard import books, proving
 from ivrguard.guard.acts import act
 from ivrguard.guard.desk import whispered
-from ivrguard.guard.held import HeldCall, held
+from ivrguard.guard.held import HeldCall, asked_for
 from ivrguard.guard.world import World
 from ivrguard.ports import Key, Put
 from ivrguard.telephony import document
@@ -89,10 +89,12 @@ async def name_account(world: World, agent: Agent, call_sid: str, digits: str) -
 
     Whether there is such an account or not: the same look-ups, the same answer. Raises `core.errors.Fault`.
     """
-    found = await held(world, agent, call_sid)
+    found = await asked_for(world, agent, call_sid)
     if found is None:
         return None
     flow, attempt = world.as_it_is_now(found.mounted), world.nonce()
+    if not flow.identify.digits_min <= len(digits) <= flow.identify.digits_max:
+        return Why.MISTYPED
     named = await proving.find(world, flow, found.call, digits)
     key = books.ledger_key(f"claims/{agent.name}")
 

@@ -14,7 +14,7 @@ Laws of this file
     whole.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -33,6 +33,7 @@ from ivrguard.core.lockout import Unlocked, UnlockRequest
 from ivrguard.directory.local import canonical_number
 from ivrguard.factors.totp import STEP_S, TotpJudge
 from ivrguard.guard import books, locks
+from ivrguard.phone import desks
 from ivrguard.phone.bank import Bank
 from ivrguard.phone.exchange import Line, LineError
 from ivrguard.phone.heard import AgentBehaviour, Asked, Failed
@@ -113,7 +114,6 @@ class Telling:
     at: Rig
     ivr: Bank | Stub | None
     who: MadeUp
-    desks: dict[str, str] = field(default_factory=dict, repr=False)
     _accounts: list[str] = field(default_factory=list)
     _pin: Credential | None = None
 
@@ -232,20 +232,6 @@ class Telling:
         doing = cast(Literal["answer", "busy", "no-answer", "failed"], does)
         scene.exchange.otherwise = AgentBehaviour(does=doing)
 
-    async def desk(self, _: Scene, name: str, queue: str) -> None:
-        """`desk NAME serves QUEUE`: such as `workflow:*`, `enqueue:support`, `client:ada`."""
-        self.desks[name] = await self.at.desk(name, queue)
-
-    async def redeem(self, scene: Scene, name: str, wanted: str) -> None:
-        """`redeem at NAME: LEVEL`, or `refused`: the token of the last transfer, or the call where none went along."""
-        if name not in self.desks:
-            raise scene.fail(f"there is no desk '{name}': add `desk {name} serves QUEUE`")
-        carried = scene.tokens[-1:] or [scene.line.call_sid]
-        status, answered = await self.at.redeem(self.desks[name], carried[0], scene.line.call_sid)
-        got = str(answered["acr"]) if status == 201 else "refused"
-        if got != wanted:
-            raise scene.fail(f"the desk got: {got}")
-
     # ── what came of it ──────────────────────────────────────────────────────────────────────────────────
 
     async def texted(self, scene: Scene, count: str) -> None:
@@ -363,22 +349,27 @@ class Telling:
     def world(self) -> World:
         """The world of the story: what `{pin}` and the like stand for, its verbs, and what holds in the end."""
         who = self.who
+        values: Mapping[str, Callable[[], str]] = {
+            "account": lambda: self._accounts[0],
+            "unknown": lambda: who.unknown,
+            "pin": lambda: who.pin,
+            "wrong": lambda: who.wrong,
+            "new_pin": lambda: who.new_pin,
+            "code": self.code,
+            "weak_pin": lambda: "1" * len(who.pin),
+            "wrong_code": self.wrong_code,
+            "app": self.app,
+            "old_app": lambda: self.app(-1),
+            "wrong_app": self.wrong_app,
+        }
+        at_desks = desks.Desks(self.at, values)
         return World(
-            values={
-                "account": lambda: self._accounts[0],
-                "unknown": lambda: who.unknown,
-                "pin": lambda: who.pin,
-                "wrong": lambda: who.wrong,
-                "new_pin": lambda: who.new_pin,
-                "code": self.code,
-                "weak_pin": lambda: "1" * len(who.pin),
-                "wrong_code": self.wrong_code,
-                "app": self.app,
-                "old_app": lambda: self.app(-1),
-                "wrong_app": self.wrong_app,
-            },
+            values=values,
             advance=self.at.clock.advance,
-            actions={usage: getattr(self, method) for usage, method in _VERBS.items()},
+            actions={
+                **{usage: getattr(self, method) for usage, method in _VERBS.items()},
+                **{usage: getattr(at_desks, method) for usage, method in desks.VERBS.items()},
+            },
             ends=self.ends,
         )
 
@@ -433,8 +424,6 @@ _VERBS: Mapping[str, str] = {
     "recording runs": "recording_runs",
     "recording stands still": "recording_stands",
     "agents answer|busy|no-answer|failed": "agents",
-    "desk NAME serves QUEUE": "desk",
-    "redeem at NAME: LEVEL": "redeem",
     "texted N": "texted",
     "recorded EVENT REASON": "recorded",
     "never recorded EVENT": "never_recorded",
@@ -451,7 +440,7 @@ VALUES = (
     *("code", "wrong_code", "app", "old_app", "wrong_app"),
 )
 """The names of what keys may stand for: `{pin}`."""
-VERBS = tuple(_VERBS)
+VERBS = (*_VERBS, *desks.VERBS)
 """How each line of the world's looks: see `story.Form`."""
 
 

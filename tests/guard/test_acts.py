@@ -62,7 +62,7 @@ async def test_it_is_done_on_the_call_as_it_is(centre: Centre):
 async def test_a_call_that_changes_meanwhile_is_looked_at_anew(centre: Centre, monkeypatch, what: str):
     """It may speak for another account by now, or be in other hands: then for whoever holds it, or for nobody."""
     line = await with_agent(centre)
-    world, held = centre.node().world, acts.held
+    world, held = centre.node().world, acts.asked_for
     call = await centre.stored(line)
     leg = await centre.store.store.read(books.leg_key(call.legs[-1]))
     passed_on = replace(leg, id="later", actors=("ann",), agent="bob")
@@ -84,7 +84,7 @@ async def test_a_call_that_changes_meanwhile_is_looked_at_anew(centre: Centre, m
                     await keep(centre, books.call_key(line.sid), None)
         return found
 
-    monkeypatch.setattr(acts, "held", changing)
+    monkeypatch.setattr(acts, "asked_for", changing)
     done = await act(world, ANN, line.sid, noting("one"))
 
     assert len(looked) == 2
@@ -98,7 +98,7 @@ async def test_a_call_that_changes_meanwhile_is_looked_at_anew(centre: Centre, m
 async def test_who_was_passed_on_to_somebody_who_took_him_is_not_acted_on(centre: Centre, monkeypatch):
     """Between the look and the act the next agent redeems: the one before does nothing any more."""
     line = await with_agent(centre)
-    world, held = centre.node().world, acts.held
+    world, held = centre.node().world, acts.asked_for
     call = await centre.stored(line)
     leg = await centre.store.store.read(books.leg_key(call.legs[-1]))
     later = replace(leg, id="later", actors=("ann",), agent="", redeemed_ms=None)
@@ -111,7 +111,7 @@ async def test_who_was_passed_on_to_somebody_who_took_him_is_not_acted_on(centre
         await keep(centre, books.leg_key("later"), replace(later, agent="bob", redeemed_ms=centre.clock()))
         return found
 
-    monkeypatch.setattr(acts, "held", redeemed)
+    monkeypatch.setattr(acts, "asked_for", redeemed)
     assert await act(world, ANN, line.sid, noting("not his")) is None
     assert (await centre.stored(line)).notes == ("still his",)
 
@@ -119,7 +119,7 @@ async def test_who_was_passed_on_to_somebody_who_took_him_is_not_acted_on(centre
 async def test_a_call_that_keeps_changing_is_a_fault(centre: Centre, monkeypatch):
     """Nobody turns in circles."""
     line = await with_agent(centre)
-    held = acts.held
+    held = acts.asked_for
     call = await centre.stored(line)
     looks = iter(range(100))
 
@@ -128,7 +128,7 @@ async def test_a_call_that_keeps_changing_is_a_fault(centre: Centre, monkeypatch
         await keep(centre, books.call_key(line.sid), replace(call, account=f"{next(looks)}"))
         return found
 
-    monkeypatch.setattr(acts, "held", changing)
+    monkeypatch.setattr(acts, "asked_for", changing)
     with pytest.raises(StoreFault):
         await act(centre.node().world, ANN, line.sid, noting("one"))
     assert next(looks) == acts.CONFLICTS_MAX

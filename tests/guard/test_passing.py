@@ -271,6 +271,9 @@ async def test_an_agent_cannot_look_for_accounts(centre: Centre):
     assert told[-1] is Why.TOO_MANY_CLAIMS
     assert all(isinstance(one, HeldCall) for one in told[:-1])
     assert await centre.node().name_account(BOB, line.sid, ACCOUNT) is None
+    assert [await centre.node().name_account(ANN, line.sid, digits) for digits in ("1", "1" * 13)] == [
+        Why.MISTYPED
+    ] * 2, "key 1, for the number on file, is the caller's own"
     again = (await centre.stored(line)).account
     assert isinstance(await centre.node().name_account(ANN, line.sid, again), HeldCall)
 

@@ -78,17 +78,19 @@ async def test_a_code_is_read_to_the_agent_who_types_it(centre: Centre):
 
 
 async def test_who_does_not_hold_the_call_gets_nothing(centre: Centre):
-    """As for a call that never was: no message, no guess, no entry."""
+    """As for a call that never was: no message, no guess; that he asked is on record."""
     line = await with_agent(centre)
     await ask(centre, line)
     entries, sent = len(await centre.record()), len(centre.texts.sent)
+    assert await centre.events("call_view_refused") == []
 
     assert await ask(centre, line, agent=BOB) is None
     assert await answer(centre, line, centre.texts.code(), agent=BOB) is None
     never = replace(line, sid="CA" + "0" * 32)
     assert await ask(centre, never) is None
     assert await answer(centre, never, "123456") is None
-    assert (len(await centre.record()), len(centre.texts.sent)) == (entries, sent)
+    assert (len(await centre.record()) - 2, len(centre.texts.sent)) == (entries, sent)
+    assert await centre.events("call_view_refused") == ["not_held"] * 2, "each agent once in a minute"
 
 
 async def test_any_node_will_do_and_again_is_not_twice(centre: Centre):

@@ -239,26 +239,6 @@ async def test_recordings_stand_still_while_a_secret_is_keyed(flow):
 
 # ── agents ───────────────────────────────────────────────────────────────────────────────────────────────
 
-AGENT = 'ivr /voice <Enqueue action="/after">support</Enqueue>'
-
-
-async def test_a_desk_redeems_what_went_along(flow):
-    """Once; who has no desk is told how to get one."""
-    await tells(
-        flow,
-        AGENT,
-        "desk ann serves enqueue:*",
-        *VERIFIED,
-        "press {code}",
-        'transferred to enqueue "support"',
-        "redeem at ann: two_factor",
-        "redeem at ann: refused",
-    )
-    with pytest.raises(StoryFailed, match="2: there is no desk 'bob': add `desk bob serves QUEUE`"):
-        await tells(flow, CALL, "redeem at bob: refused")
-    with pytest.raises(StoryFailed, match="3: the desk got: refused"):
-        await tells(flow, "desk ann serves enqueue:*", CALL, "redeem at ann: two_factor")
-
 
 async def test_agents_do_as_they_are_told(flow):
     """From then on."""

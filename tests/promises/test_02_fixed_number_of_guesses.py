@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from ivrguard.core import admission, demands, lockout
+from ivrguard.core import admission, demands, lockout, readback
 from ivrguard.core import call as calls
 from ivrguard.core import step as steps
 from ivrguard.core.assurance import AllOf, AnyOf, Kind
@@ -19,6 +19,7 @@ from ivrguard.core.errors import Busy
 from ivrguard.core.flow import Factor, Locks, Sends
 from ivrguard.core.lockout import Ledger, Open
 from ivrguard.core.lockout import Rule as Lockout
+from ivrguard.core.rules import Demand, Rule, Target
 from ivrguard.guard import webhook
 from ivrguard.guard.webhook import Webhook
 from ivrguard.phone.heard import Asked
@@ -146,6 +147,61 @@ async def check_two_nodes(house):
 async def test_two_nodes_share_one_count(house):
     """Twenty-four guesses at once on two nodes: five are judged."""
     await check_two_nodes(house)
+
+
+# ── by keypad and by an agent ────────────────────────────────────────────────────────────────────────────
+
+HANDED = '<Gather numDigits="1" action="/wire"/><Enqueue workflowSid="WWx"/>'
+AGENTS = (
+    Rule(Demand("two_factor"), path="/wire"),
+    Rule(Demand("one_factor"), transfer=Target("*", "*")),
+)
+MANY_CODES = Sends(99, 99, per_number=99)
+
+
+async def check_two_ways(house):
+    """Callers key wrong codes while agents type wrong ones that others read to them, on two nodes at once: five are judged."""
+    code = Factor(Kind.SMS_CODE, 6, sends=MANY_CODES)
+    factors = {"app": Factor(Kind.TOTP, 6), "code": code}
+    levels = {"one_factor": AnyOf(("app",)), "two_factor": AllOf(("app", "code"))}
+    built = await house(
+        {"/voice": HANDED}, path="/voice", levels=levels, factors=factors, rules=AGENTS, locks=FIVE
+    )
+    node = await house.node(built)
+    judged = counted(built.rig, node, kind=Kind.SMS_CODE)
+    key = await built.rig.desk("ann", "workflow:*")
+    keying, read = [], []
+    for nth in range(8):
+        line = await built.verify(built.call())
+        if nth % 2:
+            await line.press("1")
+            assert built.asks(line) == "sms_code"
+            keying.append(line)
+            continue
+        await line.silent()
+        await built.rig.redeem(key, line.waiting.attributes["ivrguard_token"])
+        read.append(line.call_sid)
+    for sid in read:
+        assert (await desk(built.rig, key, sid, "codes"))[0] == 202
+    await keying.pop().press("000001")
+    guesses = [desk(each, key, sid, "answers", digits="000000") for sid in read for each in (built.rig, node)]
+    await asyncio.gather(*guesses, *(line.press("000002") for line in keying))
+    await asyncio.gather(*(desk(node, key, sid, "answers", digits="000003") for sid in read))
+
+    assert len(judged) == 5, f"{len(judged)} guesses were judged"
+    assert {digits for digits, _ in judged} >= {"000000", "000001"}, "not both ways were tried"
+
+
+async def desk(rig, key, sid, what, **body):
+    """What the agents' API answers."""
+    url = f"{rig.guard_url}/.ivrguard/agent/v1/calls/{sid}/{what}"
+    async with rig.session.post(url, json=body, headers={"Authorization": f"Bearer {key}"}) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_read_back_and_keypad_share_one_count(house):
+    """Whoever may guess in two ways has no guess more (core/readback.py)."""
+    await check_two_ways(house)
 
 
 # ── again ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -446,6 +502,11 @@ def extending(original, reserve):
     return reserved
 
 
+def with_a_count_of_its_own(patch):
+    """What an agent types is not counted with what callers key."""
+    patch.setattr(readback, "reserve", lambda flow, call, books, *_: (books, True))
+
+
 async def fastest(house):
     await check_over_time(house, PATIENCE_MS["as fast as he can, and at each lock's very end"])
 
@@ -461,6 +522,7 @@ async def fastest(house):
         (with_an_attempt_per_question, check_two_nodes),
         (with_every_delivery_fresh, check_crash),
         (with_codes_that_clear_the_count, check_new_codes),
+        (with_a_count_of_its_own, check_two_ways),
         (without_caller_numbers, check_caller_number),
         (with_locks_that_never_grow, fastest),
         (without_lifetime, fastest),

@@ -19,7 +19,7 @@ from ivrguard.core.flow import Locks
 from ivrguard.core.handoff import Spoiled
 from ivrguard.core.lockout import Rule as Lockout
 from ivrguard.core.rules import Demand, Rule, Target
-from ivrguard.guard import Guard
+from ivrguard.guard import Guard, held
 from ivrguard.guard import desk as desks
 from ivrguard.phone.heard import Asked, Bridged, Dialled, Queued
 from ivrguard.stores.memory import MemoryStore
@@ -244,6 +244,45 @@ async def test_ten_desks_at_once_and_one_succeeds(house, way):
     await check_race(house, way)
 
 
+async def check_passed_on(house):
+    """An agent passes the caller on: ten desks of that queue redeem at once, on two nodes, and one succeeds; no other token does."""
+    built = await centre(house, "task")
+    node = await house.node(built)
+    handed = await handed_over(built, "task")
+    keys = [await built.rig.desk(f"next-{number}", "workflow:WWnext") for number in range(10)]
+    assert (await handed.present())[0] == 201
+    first, last = [await passed_on(built.rig, handed) for _ in range(2)]
+    seen, _ = await built.rig.store.head()
+    answers = await asyncio.gather(
+        built.rig.redeem(keys[0], first),
+        built.rig.redeem(handed.key, last),
+        *((built.rig, node)[number % 2].redeem(key, last) for number, key in enumerate(keys)),
+    )
+    statuses = sorted(status for status, _ in answers)
+    assert statuses == [201] + [403] * 11, f"answered {statuses}"
+    reasons = sorted(reason for _, reason in await built.events(after=seen))
+    assert reasons == ["other_queue", "right", *["spent"] * 9, "superseded"]
+    assert await passed_on(built.rig, handed) is None, "who passed him on passes him on again"
+    url = f"{built.rig.guard_url}/.ivrguard/agent/v1/calls/{handed.line.call_sid}"
+    async with built.rig.session.get(url, headers={"Authorization": f"Bearer {handed.key}"}) as response:
+        assert response.status == 404, "who passed him on sees him still"
+
+
+async def passed_on(rig, handed):
+    """The token of a passing on by the desk that holds the caller; None: it does not."""
+    async with rig.session.post(
+        f"{rig.guard_url}/.ivrguard/agent/v1/calls/{handed.line.call_sid}/transfers",
+        json={"queue": "workflow:WWnext"},
+        headers={"Authorization": f"Bearer {handed.key}"},
+    ) as response:
+        return (await response.json()).get("token")
+
+
+async def test_a_caller_who_is_passed_on_is_in_one_agents_hands(house):
+    """A new token for the next queue, once; the old hand-over ends with it."""
+    await check_passed_on(house)
+
+
 async def test_an_unknown_or_revoked_desk_gets_nothing(house):
     """A key that was never given, or was taken back: the same 401, and the token is still good."""
     built = await centre(house, "task")
@@ -346,6 +385,11 @@ def with_torn_amendments(patch):
     patch.setattr(MemoryStore, "amend", torn)
 
 
+def with_a_call_in_two_hands(patch):
+    """Who passed a caller on holds him for ever."""
+    patch.setattr(held, "in_hands", lambda _: 0)
+
+
 def with_whispers_for_any_ear(patch):
     """The whisper does not look at whose leg asks."""
     whisper = Guard.whisper
@@ -380,6 +424,9 @@ async def race(house):
     [
         (skips(Spoiled.SPENT), one(spent)),
         (skips(Spoiled.SPENT), race),
+        (skips(Spoiled.SPENT), check_passed_on),
+        (skips(Spoiled.SUPERSEDED), check_passed_on),
+        (with_a_call_in_two_hands, check_passed_on),
         (skips(Spoiled.EXPIRED), one(expired)),
         (skips(Spoiled.OTHER_CALL), one(of_another_call)),
         (skips(Spoiled.OTHER_QUEUE), one(for_another_queue)),

@@ -36,6 +36,7 @@ from ivrguard.web.upstream import Upstream
 
 WRONG_PIN = "60417735"
 WRONG_CODE = "918273"
+WRONG_TYPED = "407193"
 WIRE = '<Gather numDigits="1" action="/menu"/>'
 TO_A_TASK = '<Enqueue workflowSid="WWx" action="/voice"><Task>{"a":1}</Task></Enqueue>'
 TO_A_PHONE = "<Dial><Number>+18005550143</Number></Dial>"
@@ -164,6 +165,28 @@ async def redeemed(day, line, token, queue):
         day.note("receipts", str(answer.get("receipt")))
     desk = await built.rig.server.guard.desk(key)
     day.note("reprs", desk)
+    return key
+
+
+async def read_back(day, line, key):
+    """The caller reads a code to the agent, who mistypes it first; then he passes him on, and the next desk redeems."""
+    rig = day.built.rig
+
+    async def ask(what, **body):
+        url = f"{rig.guard_url}/.ivrguard/agent/v1/calls/{line.call_sid}/{what}"
+        async with rig.session.post(url, json=body, headers={"Authorization": f"Bearer {key}"}) as answer:
+            return answer.status, await answer.json()
+
+    told = [await ask("codes")]
+    await rig.server.guard.drain()
+    code = rig.carrier.code_for(day.built.OWNER)
+    day.secrets |= {"a sms_code, read out": code, "a wrong code, typed": WRONG_TYPED}
+    told += [await ask("answers", digits=digits) for digits in (WRONG_TYPED, code)]
+    assert [status for status, _ in told] == [202, 200, 200]
+    day.note("answers to desks", json.dumps(told))
+    _, passed = await ask("transfers", queue="workflow:WWnext")
+    day.secrets["a token, passed on"] = passed["token"]
+    return passed["token"]
 
 
 async def when_things_go_wrong(day):
@@ -249,7 +272,8 @@ async def live(house, logged):
         line = await a_wire_and_an_agent(day, TO_A_TASK)
         token = line.waiting.attributes["ivrguard_token"]
         day.secrets["a token"] = token
-        await redeemed(day, line, token, "workflow:*")
+        key = await redeemed(day, line, token, "workflow:*")
+        await redeemed(day, line, await read_back(day, line, key), "workflow:WWnext")
         await line.hang_up()
 
         line = await a_wire_and_an_agent(day, TO_A_PHONE)

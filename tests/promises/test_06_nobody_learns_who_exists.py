@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from ivrguard import flowfile
-from ivrguard.core import admission, demands
+from ivrguard.core import admission, demands, readback
 from ivrguard.core import call as calls
 from ivrguard.core import step as steps
 from ivrguard.core.assurance import AnyOf, Kind
 from ivrguard.core.flow import Flow
+from ivrguard.core.rules import ANYONE
 from ivrguard.directory.local import LocalDirectory
 from ivrguard.factors import pin
 from ivrguard.factors.pin import PinJudge
@@ -44,6 +45,8 @@ FLOW = flowfile.load_all(Path(__file__).parents[2] / "flows").flows[0]
 BY_PIN = replace(
     FLOW, levels={**FLOW.levels, "one_factor": "pin"}, locks=replace(FLOW.locks, caller_number=None)
 )
+OPEN = replace(BY_PIN, levels=FLOW.levels, rules=(), default=ANYONE)
+"""Everything is open to anyone, people too: whoever takes the call has to ask."""
 BY_CODE = replace(BY_PIN, levels={**FLOW.levels, "one_factor": AnyOf(("code",))})
 
 
@@ -294,7 +297,44 @@ async def check_codes_sound_the_same(store: Store) -> None:
     assert all("We have just texted" in one.heard[1][2] for one in talks.values()), "words"
 
 
+async def check_agents_learn_nothing(store: Store) -> None:
+    """An agent whom a caller tells an account sees the same of all of them, whatever he tries, until something is proved."""
+    async with house(store, OPEN) as made:
+        key = await made.rig.desk("ann", "enqueue:*")
+        subjects = {"unknown": STRANGER, "known": OWNER, "disabled": DISABLED, "without a PIN": UNENROLLED}
+        told, asked = {}, {}
+        for name, account in subjects.items():
+            line = made.rig.call("+15558880000")
+            await line.until_input()
+            await line.press("9")
+            assert (await made.rig.redeem(key, line.call_sid))[0] == 201
+            made.watched.asked.clear()
+            wrong = [("answers", {"digits": "000000"})] * 3
+            acts = [("claims", {"account": account}), *(("codes", {}), *wrong) * 2, ("codes", {})]
+            told[name] = [await desk(made.rig, key, line.call_sid, *act) for act in acts]
+            asked[name] = tuple(made.watched.asked)
+            await made.settled()
+    first, *others = subjects
+    for name in others:
+        assert told[name] == told[first], f"words: the agent is told something else of {name}"
+        assert asked[name] == asked[first], f"work: the store is asked something else for {name}"
+    statuses = [status for status, _ in told[first]]
+    assert statuses == [200, 202, 200, 200, 200, 202, 200, 200, 200, 429], "words: not the whole story"
+    assert "locked" in told[first][-2][1], "words: five wrong ones do not lock"
+    assert {message.to for message in made.rig.carrier.sent} == {number_of(OWNER), number_of(UNENROLLED)}, (
+        "sms"
+    )
+
+
+async def desk(rig: Rig, key: str, sid: str, what: str, body: dict[str, str]) -> tuple[int, str]:
+    """What the agents' API answers, without the call's own name."""
+    url = f"{rig.guard_url}/.ivrguard/agent/v1/calls/{sid}/{what}"
+    async with rig.session.post(url, json=body, headers={"Authorization": f"Bearer {key}"}) as answer:
+        return answer.status, (await answer.text()).replace(sid, "CA").replace(sid[2:10].upper(), "REF")
+
+
 CHECKS = [
+    check_agents_learn_nothing,
     check_keyed_accounts_sound_the_same,
     check_callers_numbers_sound_the_same,
     check_codes_sound_the_same,
@@ -425,7 +465,19 @@ def the_record_forgets(monkeypatch) -> None:
     plant(monkeypatch, "entry_of", entry)
 
 
+def agents_are_told(monkeypatch) -> None:
+    """No code is sent for nobody, and the agent is told so: helpful, and an oracle."""
+    real = readback.ask
+
+    def ask(flow, call, *more):
+        done = real(flow, call, *more)
+        return done if call.known else replace(done, outcome=readback.Why.NOT_ENROLLED)
+
+    monkeypatch.setattr(readback, "ask", ask)
+
+
 FAULTS: list[tuple[Callable[..., None], Callable[..., object], str]] = [
+    (agents_are_told, check_agents_learn_nothing, "words"),
     (refuse_locked_at_once, check_keyed_accounts_sound_the_same, "words"),
     (other_words_for_the_locked, check_keyed_accounts_sound_the_same, "words"),
     (no_hash_without_a_credential, check_keyed_accounts_sound_the_same, "hashes"),

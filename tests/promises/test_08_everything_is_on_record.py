@@ -31,6 +31,7 @@ from ivrguard.guard import desk as desks
 from ivrguard.guard.webhook import Webhook
 from ivrguard.keyring import Keyring, written
 from ivrguard.phone.bank import WORKFLOW_SID, Bank
+from ivrguard.phone.exchange import Line
 from ivrguard.phone.heard import Asked, Queued
 from ivrguard.phone.rig import Clock, Rig, new_keyring, rig
 from ivrguard.ports import Account, Change, Credential, Store
@@ -270,11 +271,14 @@ def decided(act: Act) -> Counter[str]:
                 found["authn_login_success"] += len(set(after.proofs) - set(was.proofs))
                 found["authn_token_created"] += len(set(after.legs) - set(was.legs))
                 found["session_ended"] += after.ended_ms != was.ended_ms
-            case before, Ledger() as after if not put.key.id.startswith(("desk/", "number/")):
+            case before, Ledger() as after if not put.key.id.startswith(("desk/", "number/", "claims/")):
                 was_tried = before.attempts if isinstance(before, Ledger) else ()
                 found["authn_attempt"] += len(set(after.attempts) - set(was_tried))
             case Leg() as before, Leg() as after:
                 found["authn_token_redeemed"] += after.redeemed_ms != before.redeemed_ms
+            case None, Leg() as after if after.redeemed_ms is not None:
+                found["call_taken"] += 1
+                found["authn_token_created"] -= 1
             case None, Desk():
                 found["desk_created"] += 1
             case None, Account():
@@ -287,7 +291,7 @@ def decided(act: Act) -> Counter[str]:
 def told(act: Act) -> Counter[str]:
     """What it put on record of these things."""
     kinds = "account_claimed authn_login_success authn_token_created session_ended authn_attempt"
-    kinds += " authn_token_redeemed desk_created user_created"
+    kinds += " authn_token_redeemed desk_created user_created call_taken"
     entries = [entry for entry in act.change.entries if entry.event in kinds.split()]
     return Counter(entry.event for entry in entries if entry.reason != "locked")
 
@@ -311,6 +315,76 @@ async def check_each_decision_is_on_record(store: Store, keyring: Keyring) -> No
         text = audit.canonical(one.seq, one.entry).decode()
         for secret in secrets:
             assert secret not in re.sub(r'"(call|at_ms)":("\w*"|\d+)', "", text), "names: a secret on record"
+
+
+AGENTS_STORY = """
+    authn_token_redeemed right
+    authn_code_sent new
+    authn_attempt counted
+    authn_login_fail wrong
+    authn_attempt counted
+    authn_login_success right
+    authn_token_created passed_on
+    authn_token_redeemed right
+    call_taken proved
+    account_claimed unknown
+    authn_code_sent for_show
+    authn_attempt counted
+    authn_login_fail wrong
+"""
+"""What two agents decide, or have decided, in order: looks at calls, and what callers do, left out."""
+
+
+async def agents(centre: Rig) -> None:
+    """One has a code read to him, at the second try, and passes the caller on; then he takes a call of the open queue."""
+    key = await enrolled(centre)
+    line = await queued(centre, "0")
+
+    async def ask(what: str, **body: str) -> dict[str, str]:
+        url = f"{centre.guard_url}/.ivrguard/agent/v1/calls/{line.call_sid}/{what}"
+        async with centre.session.post(url, json=body, headers={"Authorization": f"Bearer {key}"}) as answer:
+            return await answer.json()
+
+    await centre.redeem(key, str(line.waiting.attributes["ivrguard_token"]))
+    await ask("codes")
+    for digits in ("000000", centre.carrier.code_for(OWNER)):
+        await ask("answers", digits=digits)
+    token = (await ask("transfers", queue="client:bob"))["token"]
+    key = await centre.desk("bob", "*")
+    await centre.redeem(key, token)
+    line = await queued(centre, "9")
+    await centre.redeem(key, line.call_sid)
+    await ask("claims", account=STRANGER)
+    await ask("codes")
+    await ask("answers", digits="000000")
+    await centre.server.guard.drain()
+
+
+async def queued(centre: Rig, choice: str) -> Line:
+    """An owner who has proved himself, and keyed this in the menu."""
+    line = centre.call()
+    await line.until_input()
+    for keys in (f"{ACCOUNT}#", PIN, choice):
+        await line.press(keys)
+    while isinstance(line.waiting, Asked):
+        await line.press(PIN if line.waiting.num_digits == len(PIN) else centre.carrier.code_for(OWNER))
+    assert isinstance(line.waiting, Queued), line.heard
+    return line
+
+
+async def check_what_agents_do_is_on_record(store: Store) -> None:
+    """The same of agents: each act with its entry, in one amendment, and the agent's name in it."""
+    watched = Watched(store)
+    async with running(watched) as centre:
+        await agents(centre)
+        record = await record_of(store)
+    for act in watched.acts:
+        assert told(act) == decided(act), "together: an entry without its state, or a state without its entry"
+    assert sum(len(act.change.entries) for act in watched.acts) == len(record), "together"
+    about = [one.entry for one in record if {"agent", "desk"} & dict(one.entry.detail).keys()]
+    expected = [tuple(line.split()) for line in AGENTS_STORY.strip().splitlines()]
+    by_agents = [(one.event, one.reason) for one in about if (one.event, one.reason) in expected]
+    assert by_agents == expected, "decisions: not these"
 
 
 # ── the promise: never one without the other, whatever fails ─────────────────────────────────────────────
@@ -531,6 +605,11 @@ def make(request, tmp_path) -> Callable[[int], Awaitable[Store]]:
 async def test_each_decision_is_on_record(make):
     """Exactly one entry for each, in one act with its state, without a name, in a chain that holds."""
     await check_each_decision_is_on_record(await make(0), new_keyring())
+
+
+async def test_what_agents_do_is_on_record(make):
+    """Two agents, and all that they can do with callers."""
+    await check_what_agents_do_is_on_record(await make(0))
 
 
 async def test_state_and_record_never_part(make):

@@ -13,6 +13,8 @@ from ivrguard.web.agents.api import JSON, ROOT, Api
 from ivrguard.web.agents.calls import Calls
 from ivrguard.web.agents.events import Events
 from ivrguard.web.agents.incidents import Incidents
+from ivrguard.web.agents.passing import Passing
+from ivrguard.web.agents.readback import ReadBack
 from ivrguard.web.agents.redemptions import Redemptions
 from ivrguard.web.agents.reports import Reports
 from ivrguard.web.identity import Identity
@@ -33,6 +35,8 @@ class Agents:
         every = [
             *Redemptions(guard, metrics).routes(),
             *Calls(guard).routes(),
+            *ReadBack(guard).routes(),
+            *Passing(guard).routes(),
             *self._events.routes(),
             *Reports(guard, guard.world.threats).routes(),
             *Incidents(guard.world.threats).routes(),
