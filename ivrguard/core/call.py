@@ -161,7 +161,7 @@ class Call:
     `notes`: what the attestation says against the number.
     `naming`: the id of the naming key that it began with; "" for the current one. `read_back`: what an agent has asked for.
     `unguarded`: to whom the IVR's last document leads the caller with nothing asked, or the guard itself when it refused him.
-    `bridge`: its last transfer that the guard joined itself.
+    `bridge`: its last transfer that the guard joined itself. `outbound`: somebody whom we called: a customer, or an agent.
     """
 
     sid: str
@@ -206,6 +206,7 @@ class Call:
     read_back: ReadBack | None = None
     unguarded: tuple[str, ...] = ()
     bridge: Bridge | None = None
+    outbound: bool = False
 
 
 @dataclass(frozen=True, slots=True)

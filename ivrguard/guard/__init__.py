@@ -254,6 +254,7 @@ class Guard:
             notes=delivery.notes,
             naming=self.world.keys.named[0],
             began_ms=self.world.clock(),
+            outbound=delivery.direction != "inbound",
         )
 
     async def bridged(self, work: Awaitable[bytes], outcome: str) -> Answer:

@@ -8,13 +8,15 @@ The laws of this file:
    IVR: rewritten at the turn that the call has by then, its protected transfers cut out.
 2. Who is dialled into a conference in which a caller is stands with the transfers of that caller: what the rule wants
    must hold at that moment, and he gets a token. Here nobody can be asked anything, so a transfer that wants more is refused,
-   and the answer says what is missing.
+   and the answer says what is missing. The same holds for one whom the IVR calls and leads into it by a document; and a
+   caller who is led into a conference is connected with all who are there (webhook.py).
 3. While a caller is asked for a proof he is led nowhere else: what he keys for the guard must not reach the IVR.
 4. A call that the guard does not know is looked up at the provider. What no flow has is refused: nobody knows its rules.
 5. What is decided is on record before the request is made. Where the store or the provider cannot say, nothing is done.
 """
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ivrguard.core import call as calls
@@ -50,6 +52,89 @@ async def document_of(world: World, hook: Hook) -> document.Document | None:
     if sid not in {NO_CALL, hook.delivery.call_sid}:
         return None
     return document.read(body.encode(), "text/xml", base)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Who is in a conference: callers of this guard, and the others, as targets of a transfer."""
+
+    callers: tuple[Call, ...] = ()
+    others: tuple[Target, ...] = ()
+
+
+async def room_of(world: World, provider: Provider, account_sid: str, conference: str) -> Room:
+    """
+    Who is in this conference now. Somebody whom the IVR called is a caller once he has named an account.
+
+    Raises `core.errors.Fault` when nobody can say.
+    """
+    callers: list[Call] = []
+    others: list[Target] = []
+    for sid in await provider.members(account_sid, conference):
+        call = await world.store.read(books.call_key(sid))
+        if call is not None and call.account_sid == account_sid and (call.account or not call.outbound):
+            callers.append(call)
+        elif (leg := await provider.leg(account_sid, sid)) is not None:
+            others.append(rest.target_of(leg.from_ if leg.direction == "inbound" else leg.to))
+    return Room(tuple(callers), tuple(others))
+
+
+async def handed_over(world: World, call: Call, target: Target) -> str:
+    """
+    The token for handing this caller to somebody who joins him; "" where the rule lets anyone.
+
+    Raises `Unfit` when he has not proved enough, `core.errors.Fault` as the store does.
+    """
+    now, nonce = world.clock(), world.nonce()
+    mounted = await flow_of(world, call)
+    flow = world.as_it_is_now(mounted)
+    local = datetime.fromtimestamp(now / 1000, UTC).astimezone(mounted.zone)
+    visit = Visit("", "", call.dialled, local.weekday(), local.hour * 60 + local.minute, transfer=target)
+    demand, _ = decide(flow.rules, flow.default, visit)
+    if demand.require is None:
+        return ""
+    keys = world.keys.with_naming(call.naming)
+    key = books.call_key(call.sid)
+
+    def change(values: books.Values) -> Change[bool]:
+        live = values[key]
+        if not isinstance(live, Call) or live.ended_ms is not None:
+            return Change(False)
+        # Nothing can be proved between asking and connecting: only what is younger than `fresh` counts anew.
+        if missing(flow, live, demand, live.turn + 1, now) != ():
+            refused = Entry(now, "rest_refused", live.sid, live.ref, "level", (("queues", str(target)),))
+            return Change(False, (), (refused,))
+        leg = handoff.mint(
+            flow,
+            calls.holder(live),
+            leg_id=nonce,
+            queues=(str(target),),
+            carriers=(rest.carrier_of(target),),
+            whispers=(),
+            intent=demand.intent,
+            now_ms=now,
+        )
+        minted = books.leg_puts(keys, leg, values, now)
+        assert minted is not None  # no whisper, no code that might be taken
+        facts = (("intent", demand.intent),) * bool(demand.intent)
+        entry = Entry(
+            now, "authn_token_created", live.sid, live.ref, "rest", (*facts, ("queues", str(target)))
+        )
+        held = replace(live, legs=(*live.legs, leg.id))
+        kept = Put(key, held, now + books.CALL_KEPT_S * 1000, live.began_ms)
+        return Change(True, (*minted, kept), (entry,))
+
+    if not await world.store.amend([key, *books.leg_keys(keys, call, nonce)], change):
+        raise _lacking(call, target, demand)
+    return books.token_of(keys, nonce)
+
+
+async def flow_of(world: World, call: Call) -> Mounted:
+    """The flow of a call. Raises `Unfit` when there is none any more."""
+    mounted = await world.flow_of(call)
+    if mounted is None:
+        raise _ruleless(f"the call {call.sid}")
+    return mounted
 
 
 class SideDoor:
@@ -126,7 +211,7 @@ class SideDoor:
         """The caller's call, its flow, and whose leg it is: T the caller's own, W of one whom he was connected with."""
         call = await self._call(account, sid)
         if call is not None:
-            return call, await self._flow_of(call), Kind.T
+            return call, await flow_of(self._world, call), Kind.T
         leg = await self._provider.leg(account, sid)
         if leg is None:
             raise Unfit(404, rest.NOT_FOUND, "no_call", f"The requested resource {sid} was not found")
@@ -134,19 +219,13 @@ class SideDoor:
             parent = await self._call(account, leg.parent)
             if parent is None:
                 raise _ruleless(f"the call that dialled {sid}")
-            return parent, await self._flow_of(parent), Kind.W
+            return parent, await flow_of(self._world, parent), Kind.W
         number = leg.to if leg.direction == "inbound" else leg.from_
         return None, self._dialled(number), Kind.T
 
     async def _call(self, account: str, sid: str) -> Call | None:
         call = await self._world.store.read(books.call_key(sid))
         return call if call is not None and call.account_sid == account else None
-
-    async def _flow_of(self, call: Call) -> Mounted:
-        mounted = await self._world.flow_of(call)
-        if mounted is None:
-            raise _ruleless(f"the call {call.sid}")
-        return mounted
 
     def _dialled(self, number: str) -> Mounted:
         mounted = self._world.flows.dialled(number)
@@ -225,70 +304,24 @@ class SideDoor:
         callers = await self._callers(asked)
         if not callers:
             raise _ruleless(f"the conference {asked.parts[1]}")
-        mounted = await self._flow_of(callers[0])
+        mounted = await flow_of(self._world, callers[0])
         return rest.rewritten(asked.what, form, mounted.links, turn=callers[0].turn)
 
-    async def _callers(self, asked: Asked) -> list[Call]:
+    async def _callers(self, asked: Asked) -> tuple[Call, ...]:
         """The callers of this guard who are in the conference."""
-        members = await self._provider.members(asked.account_sid, asked.parts[1])
-        found = [await self._call(asked.account_sid, sid) for sid in members]
-        return [call for call in found if call is not None]
+        room = await room_of(self._world, self._provider, asked.account_sid, asked.parts[1])
+        return room.callers
 
     async def _joined(self, asked: Asked, form: Form, given: dict[str, str]) -> Form:
         """Somebody is dialled into a conference: for each caller in it this is a transfer."""
         callers = await self._callers(asked)
         to = given.get("To", "")
         target = rest.target_of(to)
-        mounted = await self._flow_of(callers[0]) if callers else self._dialled(given.get("From", ""))
+        mounted = await flow_of(self._world, callers[0]) if callers else self._dialled(given.get("From", ""))
         written = rest.rewritten(asked.what, form, mounted.links, turn=callers[0].turn if callers else 0)
-        tokens = [await self._handed_over(call, target) for call in callers]
+        tokens = [await handed_over(self._world, call, target) for call in callers]
         token = next(filter(None, tokens), "")
         return rest.replaced(written, "To", rest.carrying(to, target, token)) if token else written
-
-    async def _handed_over(self, call: Call, target: Target) -> str:
-        """The token of this transfer, "" where anyone may make it. Raises `Unfit` when the caller has not proved enough."""
-        world, now, nonce = self._world, self._world.clock(), self._world.nonce()
-        mounted = await self._flow_of(call)
-        flow = world.as_it_is_now(mounted)
-        local = datetime.fromtimestamp(now / 1000, UTC).astimezone(mounted.zone)
-        visit = Visit("", "", call.dialled, local.weekday(), local.hour * 60 + local.minute, transfer=target)
-        demand, _ = decide(flow.rules, flow.default, visit)
-        if demand.require is None:
-            return ""
-        keys = world.keys.with_naming(call.naming)
-        key = books.call_key(call.sid)
-
-        def change(values: books.Values) -> Change[bool]:
-            live = values[key]
-            if not isinstance(live, Call) or live.ended_ms is not None:
-                return Change(False)
-            # Nothing can be proved between asking and connecting: only what is younger than `fresh` counts anew.
-            if missing(flow, live, demand, live.turn + 1, now) != ():
-                refused = Entry(now, "rest_refused", live.sid, live.ref, "level", (("queues", str(target)),))
-                return Change(False, (), (refused,))
-            leg = handoff.mint(
-                flow,
-                calls.holder(live),
-                leg_id=nonce,
-                queues=(str(target),),
-                carriers=(rest.carrier_of(target),),
-                whispers=(),
-                intent=demand.intent,
-                now_ms=now,
-            )
-            minted = books.leg_puts(keys, leg, values, now)
-            assert minted is not None  # no whisper, no code that might be taken
-            facts = (("intent", demand.intent),) * bool(demand.intent)
-            entry = Entry(
-                now, "authn_token_created", live.sid, live.ref, "rest", (*facts, ("queues", str(target)))
-            )
-            held = replace(live, legs=(*live.legs, leg.id))
-            kept = Put(key, held, now + books.CALL_KEPT_S * 1000, live.began_ms)
-            return Change(True, (*minted, kept), (entry,))
-
-        if not await world.store.amend([key, *books.leg_keys(keys, call, nonce)], change):
-            raise _lacking(call, target, demand)
-        return books.token_of(keys, nonce)
 
 
 def _ruleless(what: str) -> Unfit:

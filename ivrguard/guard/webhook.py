@@ -12,6 +12,7 @@ The laws of this file:
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hmac import compare_digest
@@ -29,16 +30,16 @@ from ivrguard.core.flow import Flow, Recording
 from ivrguard.core.rules import Target, Visit, decide
 from ivrguard.core.step import step as step_of
 from ivrguard.core.values import replace
-from ivrguard.guard import books, proving, recordings
+from ivrguard.guard import books, proving, recordings, side_door
 from ivrguard.guard.background import Background
 from ivrguard.guard.conference import Held, action_of, caller_document, held_of
 from ivrguard.guard.requests import Hook, about, asked_for_more, incoming, led_on, packed, unpacked
 from ivrguard.guard.words import neutral, rendered
 from ivrguard.guard.world import Mounted, World
 from ivrguard.ports import Change, Key, Put, Reply, Request, Right
-from ivrguard.telephony import bridging, document
+from ivrguard.telephony import bridging, document, rest
 from ivrguard.telephony.delivery import Delivery
-from ivrguard.telephony.links import Inward, Kind, resolve
+from ivrguard.telephony.links import Inward, Kind, Refused, resolve
 
 ROUNDS_MAX = 20
 """Turns in one webhook: three, the IVR's redirects, and what it may ask for; more is a circle."""
@@ -124,7 +125,7 @@ class Webhook:
     async def run(self, *, again: bool) -> Answer:
         """Answer it. `again`: the call has taken it before, but the answer was lost."""
         if self._led is not None and self._call.question is None:
-            replied = calls.Replied(self._cut(self._led, 0))
+            replied = await self._replied(self._led, 0)
             return await self._finish(replied, self._led, "led", take=not again)
         event = await self._first_event(again=again)
         if event is None:
@@ -378,7 +379,7 @@ class Webhook:
             raise UpstreamFault(f"the IVR answered {reply.status} to {urlsplit(request.url).path}")
         with about(reply.url):
             read = document.read(reply.body, reply.content_type, reply.url)
-        return self._replied(read, 0), read
+        return await self._replied(read, 0), read
 
     def _redirected(self, request: Request, reply: Reply) -> Event:
         """A redirect is a new request, to the rules as well."""
@@ -442,33 +443,64 @@ class Webhook:
         base, body = json.loads(self._unseal(held, "rest"))
         read = document.read(body.encode(), "text/xml", base)
         self._carry = document.Carry(0, books.token_of(self._keys_of_call, leg), self._url(f"whisper/{leg}"))
-        return self._replied(read, 1), read
+        return await self._replied(read, 1), read
 
-    def _replied(self, read: document.Document, first: int) -> calls.Replied:
+    async def _replied(self, read: document.Document, first: int) -> calls.Replied:
         """What of the document, from element `first` on, needs something, and what anybody may be connected to before it."""
-        cut = self._cut(read, first)
-        sites = (site for site in read.transfers if site.index >= first)
-        open_ = (site for site in sites if cut is None or site.index < self._cut_index)
+        cut = await self._cut(read, first)
+        written = [site for site in read.transfers if cut is None or site.index < self._cut_index]
+        await self._met(target for site in written for target in site.targets)
+        open_ = (site for site in written if site.index >= first)
         unguarded = dict.fromkeys(str(target) for site in open_ for target in site.targets)
         return calls.Replied(cut, unguarded=tuple(unguarded))
 
-    def _cut(self, read: document.Document, first: int) -> calls.Cut | None:
+    async def _cut(self, read: document.Document, first: int) -> calls.Cut | None:
         """The first protected transfer at or after element `first`: what it wants, and the rest, sealed."""
         for site in read.transfers:
             if site.index < first:
                 continue
-            visits = [self._visit("", "", None, target) for target in site.targets]
+            targets = (*site.targets, *await self._waiting_for_him(site))
+            visits = [self._visit("", "", None, target) for target in targets]
             demands = tuple(decide(self._flow.rules, self._flow.default, visit)[0] for visit in visits)
             wanted = tuple(dict.fromkeys(demand for demand in demands if demand.require is not None))
             if wanted:
                 self._cut_index = site.index
                 rest = json.dumps([read.base, read.rest(site.index).decode()]).encode()
-                queues = tuple(str(target) for target in site.targets)
+                queues = tuple(str(target) for target in targets)
                 carriers = tuple(sorted(read.carriers(site.index)))
                 held = self._seal(rest, "rest")
                 whispers = self._whispers(read, site.index)
                 return calls.Cut(wanted, held, queues, carriers, whispers, self._world.nonce())
         return None
+
+    async def _waiting_for_him(self, site: document.Site) -> tuple[Target, ...]:
+        """Who is in a conference that a caller is led into: he is connected with each of them (guard/side_door.py)."""
+        if self._call.outbound and not self._call.account:  # an agent, as far as anybody knows
+            return ()
+        rooms = [await self._room(target) for target in site.targets]
+        return tuple(dict.fromkeys(other for room in rooms for other in room.others))
+
+    async def _met(self, targets: Iterable[Target]) -> None:
+        """One whom the IVR called is led to these: for each caller who is there it is a transfer. Raises `Refused`."""
+        if not self._call.outbound:
+            return
+        here = rest.target_of(self._hook.delivery.to)
+        for target in targets:
+            for caller in (await self._room(target)).callers:
+                if caller.sid == self._call.sid:
+                    continue
+                try:
+                    await side_door.handed_over(self._world, caller, here)
+                except rest.Unfit:
+                    raise Refused("conference.level", "Dial>Conference") from None
+
+    async def _room(self, target: Target) -> side_door.Room:
+        """Who is where a transfer leads."""
+        if self._world.provider is None or target.kind != "conference":
+            return side_door.Room()
+        return await side_door.room_of(
+            self._world, self._world.provider, self._call.account_sid, target.value
+        )
 
     def _whispers(self, read: document.Document, index: int) -> tuple[tuple[str, str], ...]:
         links, turn = self._mounted.links, self._call.turn

@@ -23,6 +23,7 @@ from ivrguard.ports import (
     Messenger,
     NumberLookup,
     Pins,
+    Provider,
     Recordings,
     Renewals,
     Store,
@@ -173,6 +174,7 @@ class World:
     refusal: Callable[[], str | None] = nothing_refused
     mount: Callable[[Flow], Mounted] | None = None
     sensor: Sensor | None = None
+    provider: Provider | None = None
     threats: ThreatDesk | None = None
     wait: Callable[[float], Awaitable[None]] = asyncio.sleep
 

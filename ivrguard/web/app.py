@@ -262,6 +262,7 @@ class Server:
             sensor=self.sensor,
             threats=self.threats,
             wait=parts.wait,
+            provider=self._provider if parts.side_door_keys else None,
         )
         self.world = watched(world, self.metrics, parts.tracer, told=parts.traces_to_ivr)
         self.metrics.hash_places.set(self.pins.places if self.bank is None else 0)

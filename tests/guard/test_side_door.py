@@ -258,3 +258,44 @@ async def test_while_nobody_can_say_nothing_is_done(centre: Centre, door: SideDo
 async def test_text_that_no_document_can_hold(centre: Centre, door: SideDoor):
     line = await centre.verified()
     assert await refusal(ask(door, f"Calls/{line.sid}", Twiml="\ud800")) == "document.parse"
+
+
+LED = "<Response><Dial><Conference>lobby</Conference></Dial></Response>"
+
+
+async def led(centre: Centre, table: Table, line: Line) -> str:
+    """Lead a call into the lobby, which anybody may enter; what becomes of it."""
+    world = centre.node("d", provider=table).world
+    form = await ask(SideDoor(world, table), f"Calls/{line.sid}", Twiml=LED)
+    line.node = "d"
+    return (await line.post(form["Url"])).outcome + "".join(f" {verb}" for verb in line.verbs)
+
+
+async def test_a_customer_whom_we_called_is_a_caller_like_any_other(centre: Centre, table: Table):
+    """He does not meet himself, is connected with whoever is there, and is somebody whom others are connected with."""
+    centre.having(rules=(Rule(ANYONE, transfer=Target("conference", "lobby")), *RULES))
+    customer = await centre.verified(centre.line(NUMBER, to=OWNER, direction="outbound-api"))
+    agent = "CA" + "3" * 32
+    table.rooms["lobby"] = (customer.sid, agent)
+    table.legs[agent] = Leg(NUMBER, "client:ada", "outbound-api")
+    assert await led(centre, table, customer) == "led Redirect"
+    table.legs[agent] = Leg("+15550000007", NUMBER, "inbound")
+    assert await led(centre, table, customer) == "led Dial"
+    table.legs.clear()
+    assert await led(centre, table, customer) == "led Dial"
+
+    stranger = centre.line()
+    await stranger.dial()
+    table.rooms["lobby"] = (stranger.sid,)
+    assert await led(centre, table, customer) == "led Dial"
+
+
+async def test_a_stranger_is_not_connected_with_whom_the_ivr_calls(centre: Centre, table: Table):
+    """The lobby is open to everybody; who is called into it stands with the transfers of the stranger who is there."""
+    centre.having(rules=(Rule(ANYONE, transfer=Target("conference", "lobby")), RULES[-1]))
+    stranger = centre.line()
+    await stranger.dial()
+    table.rooms["lobby"] = (stranger.sid,)
+    called = await centre.verified(centre.line(NUMBER, to=OWNER, direction="outbound-api"))
+    assert await led(centre, table, called) == "upstream_refused Say Hangup"
+    assert await centre.events("rest_refused") == ["level"]

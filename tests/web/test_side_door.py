@@ -758,6 +758,35 @@ async def test_what_a_conference_hears_leads_back(house, line, ivr):
     assert status == 403
 
 
+async def test_whoever_is_placed_into_a_callers_conference_is_a_transfer_too(house, line):
+    """By a document of his own, he comes as near as by `participants`: the caller's rule decides about whom was called."""
+    await house.rest(lambda client: client.calls(line.call_sid).update(twiml=LOBBY))
+    number = house.rig.flow.numbers[0]
+    for to, let_in in ((OTHER, False), (AGENT, True)):
+        made = await house.rest(lambda client, to=to: client.calls.create(to=to, from_=number, twiml=LOBBY))
+        placed = house.twilio.calls.lines[made.sid]
+        assert (placed.waiting == Bridged("lobby"), placed.over) == (let_in, not let_in), to
+    assert len(house.twilio.conferences.rooms[0].participants) == 2
+    assert ("rest_refused", "level") in await entries(house)
+
+
+async def test_whoever_waits_in_a_conference_is_whom_its_caller_is_connected_with(house, line):
+    """The agent was first: then the caller's own way in is the transfer, and he is asked before it."""
+    number = house.rig.flow.numbers[0]
+    await house.rest(lambda client: client.calls.create(to=AGENT, from_=number, twiml=LOBBY))
+    await join(house, OTHER)
+    await house.rest(lambda client: client.calls(line.call_sid).update(twiml=LOBBY))
+    assert "/.ivrguard/call/" in line.waiting.action
+    assert len(house.twilio.conferences.rooms[0].participants) == 2
+
+
+async def test_where_twilio_does_not_say_who_is_there_nobody_is_connected(house, line):
+    house.twilio.instead["Conferences.json"] = web.Response(status=500)
+    await house.rest(lambda client: client.calls(line.call_sid).update(twiml=LOBBY))
+    assert line.over
+    assert house.twilio.conferences.rooms == []
+
+
 async def test_a_member_of_a_queue_is_led_by_name(house, line, ivr):
     """`Front` may be anybody: who is led away is named."""
     house.twilio.instead[f"{line.call_sid}.json"] = web.json_response({"call_sid": line.call_sid})
