@@ -16,6 +16,7 @@ The laws of this file:
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -77,6 +78,39 @@ async def room_of(world: World, provider: Provider, account_sid: str, conference
         elif (leg := await provider.leg(account_sid, sid)) is not None:
             others.append(rest.target_of(leg.from_ if leg.direction == "inbound" else leg.to))
     return Room(tuple(callers), tuple(others))
+
+
+async def waiting(world: World, call: Call, targets: Iterable[Target]) -> tuple[Target, ...]:
+    """Who is in the conferences that these lead to: a caller who is led there is connected with each of them."""
+    if call.outbound and not call.account:  # an agent, as far as anybody knows
+        return ()
+    rooms = [await _room(world, call, target) for target in targets]
+    return tuple(dict.fromkeys(other for room in rooms for other in room.others))
+
+
+async def met(world: World, call: Call, to: str, targets: Iterable[Target]) -> None:
+    """
+    One whom the IVR called (`to`) is led to these: for each caller who is there it is a transfer.
+
+    Raises `Refused` when one of them has not proved enough, `core.errors.Fault` when nobody can say.
+    """
+    if not call.outbound:
+        return
+    for target in targets:
+        for caller in (await _room(world, call, target)).callers:
+            if caller.sid == call.sid:
+                continue
+            try:
+                await handed_over(world, caller, rest.target_of(to))
+            except Unfit:
+                raise Refused("conference.level", "Dial>Conference") from None
+
+
+async def _room(world: World, call: Call, target: Target) -> Room:
+    """Who is where a transfer leads; nobody where it is no conference, or there is no side door."""
+    if world.provider is None or target.kind != "conference":
+        return Room()
+    return await room_of(world, world.provider, call.account_sid, target.value)
 
 
 async def handed_over(world: World, call: Call, target: Target) -> str:

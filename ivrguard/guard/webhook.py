@@ -12,7 +12,6 @@ The laws of this file:
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hmac import compare_digest
@@ -37,9 +36,9 @@ from ivrguard.guard.requests import Hook, about, asked_for_more, incoming, led_o
 from ivrguard.guard.words import neutral, rendered
 from ivrguard.guard.world import Mounted, World
 from ivrguard.ports import Change, Key, Put, Reply, Request, Right
-from ivrguard.telephony import bridging, document, rest
+from ivrguard.telephony import bridging, document
 from ivrguard.telephony.delivery import Delivery
-from ivrguard.telephony.links import Inward, Kind, Refused, resolve
+from ivrguard.telephony.links import Inward, Kind, resolve
 
 ROUNDS_MAX = 20
 """Turns in one webhook: three, the IVR's redirects, and what it may ask for; more is a circle."""
@@ -160,7 +159,7 @@ class Webhook:
                     replied = calls.Replied(bridge=bridge)
                     return await self._out(replied, self._room(bridge, again=True), "rejoined")
                 case calls.ComeBack(bridge):
-                    event, document_ = self._come_back(bridge)
+                    event, document_ = await self._come_back(bridge)
                     if document_ is not None:
                         return await self._finish(event, document_, "came_back")
                 case _:  # pragma: no cover -- every other move has an answer of its own
@@ -426,7 +425,7 @@ class Webhook:
     def _room(self, bridge: conference.Bridge, *, again: bool) -> bytes:
         return caller_document(self._world, self._keys_of_call, self._flow, self._call, bridge, again=again)
 
-    def _come_back(self, bridge: conference.Bridge) -> tuple[Event, document.Document | None]:
+    async def _come_back(self, bridge: conference.Bridge) -> tuple[Event, document.Document | None]:
         """On in the IVR: what its `<Dial>` asks for, as a request like any other, or what follows it."""
         kept = Held.unpacked(self._unseal(bridge.held, "bridge"))
         if kept.dialling.action:
@@ -436,7 +435,7 @@ class Webhook:
             visit = self._visit(inward.path, request.method, dict(request.params).get("Digits"))
             return calls.Arrived(visit, "", self._world.nonce()), None
         read = document.read(kept.rest.encode(), "text/xml", kept.base)
-        return calls.Replied(self._cut(read, 0)), read
+        return await self._replied(read, 0), read
 
     async def _connect(self, held: str, leg: str) -> tuple[Event, document.Document]:
         """The transfer goes on, with its token; the next protected one in the rest waits its turn."""
@@ -449,7 +448,8 @@ class Webhook:
         """What of the document, from element `first` on, needs something, and what anybody may be connected to before it."""
         cut = await self._cut(read, first)
         written = [site for site in read.transfers if cut is None or site.index < self._cut_index]
-        await self._met(target for site in written for target in site.targets)
+        to = self._hook.delivery.to
+        await side_door.met(self._world, self._call, to, [each for site in written for each in site.targets])
         open_ = (site for site in written if site.index >= first)
         unguarded = dict.fromkeys(str(target) for site in open_ for target in site.targets)
         return calls.Replied(cut, unguarded=tuple(unguarded))
@@ -459,7 +459,7 @@ class Webhook:
         for site in read.transfers:
             if site.index < first:
                 continue
-            targets = (*site.targets, *await self._waiting_for_him(site))
+            targets = (*site.targets, *await side_door.waiting(self._world, self._call, site.targets))
             visits = [self._visit("", "", None, target) for target in targets]
             demands = tuple(decide(self._flow.rules, self._flow.default, visit)[0] for visit in visits)
             wanted = tuple(dict.fromkeys(demand for demand in demands if demand.require is not None))
@@ -472,35 +472,6 @@ class Webhook:
                 whispers = self._whispers(read, site.index)
                 return calls.Cut(wanted, held, queues, carriers, whispers, self._world.nonce())
         return None
-
-    async def _waiting_for_him(self, site: document.Site) -> tuple[Target, ...]:
-        """Who is in a conference that a caller is led into: he is connected with each of them (guard/side_door.py)."""
-        if self._call.outbound and not self._call.account:  # an agent, as far as anybody knows
-            return ()
-        rooms = [await self._room(target) for target in site.targets]
-        return tuple(dict.fromkeys(other for room in rooms for other in room.others))
-
-    async def _met(self, targets: Iterable[Target]) -> None:
-        """One whom the IVR called is led to these: for each caller who is there it is a transfer. Raises `Refused`."""
-        if not self._call.outbound:
-            return
-        here = rest.target_of(self._hook.delivery.to)
-        for target in targets:
-            for caller in (await self._room(target)).callers:
-                if caller.sid == self._call.sid:
-                    continue
-                try:
-                    await side_door.handed_over(self._world, caller, here)
-                except rest.Unfit:
-                    raise Refused("conference.level", "Dial>Conference") from None
-
-    async def _room(self, target: Target) -> side_door.Room:
-        """Who is where a transfer leads."""
-        if self._world.provider is None or target.kind != "conference":
-            return side_door.Room()
-        return await side_door.room_of(
-            self._world, self._world.provider, self._call.account_sid, target.value
-        )
 
     def _whispers(self, read: document.Document, index: int) -> tuple[tuple[str, str], ...]:
         links, turn = self._mounted.links, self._call.turn
