@@ -95,6 +95,7 @@ def test_an_agent_joins_once_and_not_after_he_has_gone():
     assert conference.agent_over(gone, "busy", NOW + 1) == gone
     assert conference.arrived(TALKING, NOW) == TALKING
     assert conference.left(OVER, NOW + 1) == OVER
+    assert conference.back(OVER, Ended.VERIFIED, NOW) == OVER
 
 
 @pytest.mark.parametrize(

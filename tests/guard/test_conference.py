@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 import pytest
+import structlog
 from aiohttp import web
 
 from ivrguard import flowfile
@@ -28,7 +29,10 @@ from ivrguard.guard import books, conference
 from ivrguard.guard.held import held, seen
 from ivrguard.phone.heard import AgentBehaviour, Asked, Bridged, HungUp, Played, Said
 from ivrguard.phone.rig import ACCOUNT_SID, PUBLIC_URL, Rig, rig
-from ivrguard.ports import Account, Credential
+from ivrguard.ports import Account, Credential, Key
+from ivrguard.stores import codec as stores
+from ivrguard.telephony import delivery as deliveries
+from ivrguard.telephony.bridging import RoomEvent
 
 CALLER, AGENT, OTHER = "+15551230001", "+18005550142", "+18005550143"
 ACCOUNT, PIN, WRONG = "123456", "24681357", "90909090"
@@ -258,6 +262,10 @@ async def test_the_caller_hangs_up_and_so_does_the_agents_leg(centre):
         "completed",
         "true",
     )
+    assert [await centre.events(one) for one in ("bridge_over", "session_ended")] == [
+        ["completed"],
+        ["completed"],
+    ]
 
 
 @pytest.mark.parametrize("does", ["busy", "no-answer", "failed"])
@@ -508,8 +516,6 @@ async def test_strangers_at_the_agents_doors_hear_nothing(centre):
     params = dict(agent.requests[0].params)
 
     def delivery(**changed: str):
-        from ivrguard.telephony import delivery as deliveries
-
         return deliveries.read(tuple({**params, **changed}.items()))
 
     strange = (
@@ -524,6 +530,97 @@ async def test_strangers_at_the_agents_doors_hear_nothing(centre):
     assert b"<Hangup/>" in await bridges.join("0" * 32, delivery())
     await bridges.leg("0" * 32, delivery())
     assert (await centre.call(line)).bridge == bridge
+
+
+async def test_a_client_with_a_whisper_of_the_ivrs_own_hears_that_alone(centre):
+    """He carries his token in a parameter: there is no code to be told."""
+    centre.ivr.documents |= {
+        "/voice": dial('<Client url="/hello">ann</Client>'),
+        "/hello": "<Say>Hello, Ann.</Say>",
+    }
+    await centre.calls()
+    (agent,) = centre.agents()
+    assert said(agent) == "Hello, Ann."
+    assert isinstance(agent.waiting, Bridged)
+
+
+async def test_a_caller_who_cannot_be_let_go_on_is_let_go_on_when_somebody_looks_again(centre):
+    """The agent is busy and REST is down: he hears music until the next round of it finds what is left to be done."""
+    centre.rig.exchange.agents[AGENT] = AgentBehaviour("busy")
+    line = centre.rig.call(CALLER)
+    for keys in (None, f"{ACCOUNT}#"):
+        await (line.until_input() if keys is None else line.press(keys))
+    behind = centre.rig.server.world.conferences.behind
+    lead = behind.lead
+
+    async def down(*_: object, **__: object) -> None:
+        raise conference.NotifyFault("down", why="outage")
+
+    behind.lead = down
+    await line.press(PIN)
+    await centre.settle()
+    assert isinstance(line.waiting, Bridged)
+    assert not centre.ivr.dialled()
+    behind.lead = lead
+    bridge = (await centre.call(line)).bridge
+    await centre.rig.server.guard.bridges.wait(bridge.id)
+    await centre.settle()
+    assert not centre.ivr.dialled()  # somebody may be at it still
+    centre.rig.clock.advance(CLAIM_MS / 1000)
+    await centre.rig.server.guard.bridges.wait(bridge.id)
+    await centre.settle()
+    assert [one["DialCallStatus"] for one in centre.ivr.dialled()] == ["busy"]
+
+
+async def test_what_is_said_of_other_rooms_legs_and_calls_changes_nothing(centre):
+    line, agent = await centre.talks()
+    before, bridges = await centre.call(line), centre.rig.server.guard.bridges
+    bridge = before.bridge
+    join = RoomEvent(ACCOUNT_SID, "participant-join", "CF" + "9" * 32, line.call_sid)
+    await bridges.room("0" * 32, join)
+    await bridges.room(bridge.id, replace(join, account_sid="AC" + "9" * 32))
+    await bridges.room(bridge.id, replace(join, conference=""))
+    assert await bridges._amend(line.call_sid, "0" * 32, lambda each, _: replace(each, holding=True)) is None
+    await bridges._attend("CA" + "9" * 32)
+    await bridges._unreached(line.call_sid, "0" * 32, "late")  # he was never led there
+    await centre.settle()
+    assert (await centre.call(line)).bridge == bridge
+    assert (
+        await bridges.call_of_agent(deliveries.read(agent.requests[0].params)) is None
+    )  # no whisper of the IVR's
+
+
+async def test_a_node_without_an_account_leaves_it_to_the_others(centre, monkeypatch):
+    """Its account was taken out while the call went on: nothing is claimed to be done that is not."""
+    line, _ = await centre.talks()
+    bridges = centre.rig.server.guard.bridges
+    monkeypatch.setattr(bridges, "_world", replace(bridges._world, conferences=None))
+    await centre.presses(line, "pin")
+    assert (await centre.beside(line)).last == "not_reached"
+
+
+async def test_a_leg_that_the_provider_owns_up_to_late_is_ended(centre):
+    """Another one was heard of first, and is the agent's."""
+    line, agent = await centre.talks()
+    call = await centre.call(line)
+    other = replace(call.bridge, agent="")
+    await centre.rig.server.guard.bridges._dial(call, other)
+    await centre.settle()
+    first, second = centre.agents()
+    assert (first, first.over, second.over) == (agent, False, True)
+
+
+async def test_a_button_pressed_while_the_call_goes_to_another_agent_does_nothing(centre, monkeypatch):
+    """He held it when it was looked up, and no longer when it was decided."""
+    line, _ = await centre.talks()
+    found = await held(centre.rig.server.world, DESK, line.call_sid)
+
+    async def stale(*_: object):
+        return replace(found, legs=(*found.legs, replace(found.legs[0], id="f" * 32)))
+
+    monkeypatch.setattr(conference, "held", stale)
+    assert await centre.presses(line, "pin") is None
+    assert isinstance(line.waiting, Bridged)
 
 
 # ── aside ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -657,6 +754,7 @@ async def test_the_caller_hangs_up_aside(centre):
     assert centre.rig.conferences.rooms[0].status == "completed"
     assert await centre.beside(line) == conference.conference.Beside(ready=False, apart=False, last="hung_up")
     assert (await centre.standing(line)).status is Status.ENDED
+    assert await centre.events("authn_aside_over") == ["hung_up"]
     (told,) = centre.ivr.dialled()
     assert (told["CallStatus"], told["DialCallStatus"], told["DialBridged"]) == (
         "completed",
@@ -836,3 +934,45 @@ async def test_webhooks_that_come_twice_at_the_same_moment_are_one(centre):
     assert (await centre.beside(line)).last == "verified"
     assert await centre.events("authn_login_fail") == ["wrong"]
     assert await centre.events("authn_aside_over") == ["right"]
+
+
+# ── nobody learns a secret ───────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_is_keyed_aside_is_nowhere_but_in_its_own_webhook(start):
+    """
+    Canaries: a right PIN and two wrong ones, keyed blind. They are in no log, no value of the store, no entry, nothing that the IVR,
+    the agent or his desk gets, no token and no request of ours to the provider.
+    """
+    canaries = (PIN, "71717171", "38383838")
+    with structlog.testing.capture_logs() as lines:
+        async with start() as centre:
+            line, agent = await centre.talks()
+            for keys in ("71717171", "38383838", PIN):
+                await centre.presses(line, "pin")
+                await line.press(keys)
+                while isinstance(line.waiting, Asked):
+                    await line.silent()
+                await centre.settle()
+            shown = await centre.standing(line)
+            await agent.hang_up()
+            await centre.settle()
+            kept = [
+                (one.id, stores.encode(Key(kind, one.id), one.value))
+                for kind in stores.TYPES
+                for one in await centre.rig.store.list(kind, limit=1_000)
+            ]
+            entries = [one.entry for one in await centre.rig.store.entries()]
+            others = [request for leg in centre.agents() for request in leg.requests]
+            rooms = centre.rig.conferences.requests
+            got = list(centre.ivr.got)
+    seen = repr(
+        (lines, kept, entries, shown, got, [(one.url, one.params, one.body) for one in (*others, *rooms)])
+    )
+    assert len(kept) > 5
+    assert [canary for canary in canaries if canary in seen] == []
+    keyed = [value for request in line.requests for name, value in request.params if name == "Digits"]
+    assert [each for each in keyed if each in canaries] == [PIN, "71717171", "38383838", PIN]
+    assert [
+        canary for canary in canaries for request in line.requests if canary in request.url + request.body
+    ] == []
