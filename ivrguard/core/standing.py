@@ -18,6 +18,7 @@ from ivrguard.core import call as calls
 from ivrguard.core import lockout
 from ivrguard.core.assurance import Freshness, Kind, least, proved, reached
 from ivrguard.core.call import Books, Call
+from ivrguard.core.conference import Beside, beside
 from ivrguard.core.demands import missing
 from ivrguard.core.flow import Flow
 from ivrguard.core.handoff import Leg, May, standing
@@ -66,6 +67,7 @@ class Standing:
     `reference` finds the call's entries in the record. `account`: law 1. `needs`: the factors that are still to be proved for what the caller
     was put through for, best first; () if none is, or none can be had. `able`: the kinds of factor that this account could answer,
     only once something is proved. `attempts_left`: before the account locks; `locked_until_ms`: when it ends, None: it is not locked, or for good (`disabled`).
+    `aside`: whether the caller can be led aside, None where the guard does not bridge the call.
     """
 
     status: Status
@@ -86,6 +88,7 @@ class Standing:
     disabled: bool
     began_ms: int
     now_ms: int
+    aside: Beside | None = None
 
 
 def wanted(flow: Flow, leg: Leg) -> Demand:
@@ -134,6 +137,7 @@ def standing_of(flow: Flow, call: Call, books: Books, legs: Sequence[Leg], now_m
         disabled=disabled,
         began_ms=call.began_ms,
         now_ms=now_ms,
+        aside=beside(call.bridge),
     )
 
 

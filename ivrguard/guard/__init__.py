@@ -21,7 +21,7 @@ from ivrguard import log
 from ivrguard.core import admission
 from ivrguard.core.agents import Agent
 from ivrguard.core.call import Call, Told
-from ivrguard.core.conference import Stage, outcome
+from ivrguard.core.conference import Stage, due, outcome
 from ivrguard.core.errors import Fault, StoreFault, UpstreamFault
 from ivrguard.core.flow import Flow
 from ivrguard.core.handoff import Desk
@@ -474,6 +474,9 @@ class Guard:
 
     async def seen(self, found: HeldCall) -> Standing:
         """How a call stands now that somebody holds. To be shown only after `look`. Raises `Fault` as above."""
+        bridge = found.call.bridge
+        if bridge is not None and due(bridge, self.world.clock()) is not None:
+            self.bridges.attend(found.call.sid)
         return await held.seen(self.world, found)
 
     async def look(self, agent: Agent, found: HeldCall) -> int:

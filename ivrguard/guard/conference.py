@@ -34,7 +34,7 @@ from ivrguard.core.values import replace
 from ivrguard.guard import books
 from ivrguard.guard import desk as desks
 from ivrguard.guard.background import Background
-from ivrguard.guard.held import held
+from ivrguard.guard.held import asked_for
 from ivrguard.guard.words import neutral, said
 from ivrguard.guard.world import Mounted, World
 from ivrguard.ports import Change, Conferences, Invitation, Keys, Put, Request
@@ -424,7 +424,7 @@ class Bridges:
         or why not. None for whoever does not hold the call. Raises `core.errors.Fault` when the store cannot say.
         """
         self._world.refuse_unrecorded()
-        found = await held(self._world, agent, call_sid)
+        found = await asked_for(self._world, agent, call_sid)
         if found is None:
             return None
         flow, leg_key = self._world.as_it_is_now(found.mounted), books.leg_key(found.legs[-1].id)
@@ -432,12 +432,8 @@ class Bridges:
 
         def change(values: books.Values) -> Change[Denied | Call | None]:
             call, leg = values[key], values[leg_key]
-            if (
-                not isinstance(call, Call)
-                or not isinstance(leg, Leg)
-                or call.legs[-1] != leg.id
-                or not holds(agent, leg)
-            ):
+            still = isinstance(call, Call) and call.legs == found.call.legs
+            if not still or not isinstance(call, Call) or not isinstance(leg, Leg) or not holds(agent, leg):
                 return Change(None)
             begun = aside.begin(flow, call, leg, factor, nonce, now)
             if isinstance(begun, Denied):

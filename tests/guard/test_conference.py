@@ -616,9 +616,9 @@ async def test_a_button_pressed_while_the_call_goes_to_another_agent_does_nothin
     found = await held(centre.rig.server.world, DESK, line.call_sid)
 
     async def stale(*_: object):
-        return replace(found, legs=(*found.legs, replace(found.legs[0], id="f" * 32)))
+        return replace(found, call=replace(found.call, legs=()))
 
-    monkeypatch.setattr(conference, "held", stale)
+    monkeypatch.setattr(conference, "asked_for", stale)
     assert await centre.presses(line, "pin") is None
     assert isinstance(line.waiting, Bridged)
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from ivrguard.guard import Guard
 from ivrguard.web.agents import openapi
 from ivrguard.web.agents.api import JSON, ROOT, Api
+from ivrguard.web.agents.asides import Asides
 from ivrguard.web.agents.calls import Calls
 from ivrguard.web.agents.events import Events
 from ivrguard.web.agents.incidents import Incidents
@@ -37,6 +38,7 @@ class Agents:
             *Calls(guard).routes(),
             *ReadBack(guard).routes(),
             *Passing(guard).routes(),
+            *Asides(guard).routes(),
             *self._events.routes(),
             *Reports(guard, guard.world.threats).routes(),
             *Incidents(guard.world.threats).routes(),

@@ -10,8 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ivrguard.core import conference
 from ivrguard.core.agents import Agent
 from ivrguard.core.assurance import Kind
+from ivrguard.core.conference import Ended
 from ivrguard.core.standing import Standing, Status
 from ivrguard.guard import Guard, HeldCall
 from ivrguard.web.agents.api import NOT_FOUND, Answer, Asked, Route
@@ -44,6 +46,17 @@ class Hop(BaseModel):
     redeemed: datetime | None = None
     queues: list[str]
     acr: list[str]
+
+
+class Beside(BaseModel):
+    """Whether the caller can be led aside to the keypad (docs/blind.md), whether he is there, and how the last time ended."""
+
+    ready: bool = Field(description="You and the caller are joined, and he can be led aside.")
+    apart: bool = Field(description="He is at the keypad, or on his way; you hear music.")
+    last: Ended | None = Field(
+        None,
+        description="Absent: never yet. Whatever it is but `hung_up`, he is with you again; only `verified` proves anything.",
+    )
 
 
 class CallSeen(BaseModel):
@@ -122,6 +135,9 @@ class CallSeen(BaseModel):
     disabled: bool = Field(
         description="Whether a factor is locked for good, until an administrator enrols it anew."
     )
+    aside: Beside | None = Field(
+        None, description="Absent: nobody can be led aside, as the guard does not bridge this call."
+    )
     began: datetime
     now: datetime = Field(description="By the guard's clock: count down from here.")
     recorded: datetime = Field(description="When it went on record that you look at this call.")
@@ -170,10 +186,17 @@ def shown(standing: Standing, recorded_ms: int) -> CallSeen:
         attempts_left=standing.attempts_left,
         locked_until=at(locked_ms) if locked_ms is not None else None,
         disabled=standing.disabled,
+        aside=_beside(standing.aside),
         began=at(standing.began_ms),
         now=at(standing.now_ms),
         recorded=at(recorded_ms),
     )
+
+
+def _beside(aside: conference.Beside | None) -> Beside | None:
+    if aside is None:
+        return None
+    return Beside(ready=aside.ready, apart=aside.apart, last=Ended(aside.last) if aside.last else None)
 
 
 async def looked_at(guard: Guard, agent: Agent, found: HeldCall) -> CallSeen:
