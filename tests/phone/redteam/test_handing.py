@@ -8,8 +8,7 @@ from ivrguard.core import call as calls
 from ivrguard.core import handoff
 from ivrguard.core.handoff import Spoiled
 from ivrguard.phone.redteam.attack import Verdict
-from ivrguard.web.agents.api import Answer
-from ivrguard.web.agents.redemptions import Redemptions
+from ivrguard.web.agents.api import Answer, Api
 
 
 def blind_to(*reasons):
@@ -46,12 +45,12 @@ def with_patient_desks(patch):
 
 
 def with_any_token(patch):
-    """Who has a desk gets a receipt."""
+    """Whoever asks gets a receipt."""
 
     async def generous(*_):
         return Answer(201)
 
-    patch.setattr(Redemptions, "redeem", generous)
+    patch.setattr(Api, "_answer", generous)
 
 
 SPOILED = (

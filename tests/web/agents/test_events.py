@@ -45,6 +45,19 @@ class Stream:
         return (fields["event"], orjson.loads(fields["data"])) if fields else None
 
 
+class Shared:
+    """A store that another process goes on with once this one has ended."""
+
+    def __init__(self, store):
+        self._store = store
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def close(self):
+        pass
+
+
 @asynccontextmanager
 async def reading(centre, key, **headers):
     headers = {"Authorization": f"Bearer {key}", "Accept": EVENT_STREAM, **headers}
@@ -83,6 +96,18 @@ async def test_what_is_told_is_on_record_first(centre, desk, in_hand):
         await ann.get("calls")
     entries = [linked.entry.event for linked in await centre.store.entries()]
     assert entries.count("call_viewed") == 1
+
+
+async def test_what_happens_at_another_node_is_told_too(start, agents_flow, ivr, centre, desk, in_hand):
+    """Two processes on one store: he reads at one, his caller's webhooks come to the other."""
+    ann = await desk("ann")
+    line = await in_hand(ann)
+    keys = {"store": Shared(centre.store), "keyring": centre.keyring, "clock": centre.clock}
+    async with start(agents_flow, **keys) as other, reading(other, ann.key) as stream:
+        assert (await stream.next())[1]["status"] == "verified"
+        await line.hang_up()
+        name, seen = await stream.next()
+        assert (name, seen["call_sid"], seen["status"]) == ("call", line.call_sid, "ended")
 
 
 async def test_nobody_is_told_of_a_call_that_he_does_not_hold(centre, desk, in_hand):

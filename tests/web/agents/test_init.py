@@ -69,17 +69,17 @@ def operations(document):
                 yield path, method.upper()
 
 
-EXAMPLES = 6
+EXAMPLES = 4
 
 
-async def fuzzed(guarded, key, mode):
+async def fuzzed(guarded, key, mode, only=""):
     """The statuses of what Schemathesis makes up, each answer held against the document."""
     document, statuses = orjson.loads((await read(guarded))[2]), Counter()
     schema, headers = schemathesis.openapi.from_dict(document), {"Authorization": f"Bearer {key}"}
 
     def all_of_it():
         for path, method in operations(document):
-            if mode is GenerationMode.NEGATIVE and method == "GET" and "{" not in path:
+            if only not in path or (mode is GenerationMode.NEGATIVE and method == "GET" and "{" not in path):
                 continue  # nothing is sent there that could be wrong
 
             @searching(
@@ -125,7 +125,7 @@ async def test_an_answer_that_the_document_does_not_have_is_found(start, open_fl
     monkeypatch.setattr(Redemptions, "redeem", careless)
     async with start(open_flow) as guarded:
         with pytest.raises(FailureGroup):
-            await fuzzed(guarded, await guarded.desk("ann", "*"), GenerationMode.POSITIVE)
+            await fuzzed(guarded, await guarded.desk("ann", "*"), GenerationMode.POSITIVE, "redemptions")
 
 
 async def test_the_document_is_made_once(guarded, monkeypatch):
