@@ -67,9 +67,10 @@ class Logins:
         """
         Begin a session with this secret if all is right, in the place of the one whose secret is `ended`.
 
-        Raises `core.errors.Fault`: `Busy` when too many are at it, `StoreFault`, `DirectoryFault`; then nobody was let in, and
-        what was not judged is not counted.
+        Raises `core.errors.Fault`: `Busy` when too many are at it, `StoreFault`, `DirectoryFault`, `RecordFault`; then nobody was
+        let in, and what was not judged is not counted.
         """
+        self._world.refuse_unrecorded()
         attempt = await self._counted(typed.name)
         account = attempt.account if attempt.allowed else None
         now = self._world.clock()

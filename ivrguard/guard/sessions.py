@@ -59,8 +59,9 @@ async def begin(
     Begin a session with this secret in the place of the one whose secret is `ended`, on record with the `way` he came.
 
     `once`: what may be used for one session only, a log-in at the identity provider; False, and nothing begun, if it was used.
-    Raises `core.errors.StoreFault`.
+    Raises `core.errors.StoreFault`, or `RecordFault` while it cannot be recorded everywhere it must be.
     """
+    world.refuse_unrecorded()
     digest, now = digest_of(secret), world.clock()
     used: Key[int] = Key("login", once or digest)
     keys: list[Key[object]] = [session_key(digest), list_key(agent.name), used]

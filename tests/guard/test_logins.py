@@ -8,16 +8,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ivrguard.core import lockout
 from ivrguard.core.agents import Role
 from ivrguard.core.assurance import Kind
 from ivrguard.core.errors import Busy, DirectoryFault, StoreFault
-from ivrguard.core.lockout import Locked, standing
+from ivrguard.core.lockout import Ledger, Locked, Open, standing
 from ivrguard.core.sessions import IDLE_S, LOGIN_RULE
 from ivrguard.factors import pin
 from ivrguard.factors.password import PasswordJudge
 from ivrguard.factors.pin import PinJudge
 from ivrguard.factors.totp import TotpJudge
-from ivrguard.guard import books, locks, sessions, staff
+from ivrguard.guard import books, locks, logins, sessions, staff
 from ivrguard.guard.logins import Logins, Typed
 from ivrguard.ports import AgentAccount, Credential, Right, Wrong
 
@@ -256,7 +257,10 @@ async def test_a_new_session_takes_the_old_ones_place(desk, centre):
     nodes=st.integers(1, 2),
 )
 async def test_however_they_come_no_more_are_judged_than_the_rule_allows(centre, cheap, steps, nodes):
-    """Promise 2, for agents: between two successes at most five failures are judged in any hour, on all nodes together."""
+    """
+    Promise 2, for agents: between two successes at most five failures are judged in any half hour, which is the shortest lock, on
+    all nodes together.
+    """
     apps, judged = TotpJudge(centre.keys), []
     name = f"agent{next(secrets)}"
     passwords = PasswordJudge(cheap)
@@ -288,8 +292,69 @@ async def test_however_they_come_no_more_are_judged_than_the_rule_allows(centre,
             failures = []
         elif len(judged) > before:
             failures.append(centre.clock())
-        assert sum(at > centre.clock() - 3_600_000 for at in failures) <= LOGIN_RULE.failures
+        assert (
+            sum(at > centre.clock() - LOGIN_RULE.lock_s[0] * 1000 for at in failures) <= LOGIN_RULE.failures
+        )
         assert right is False or what == "right"
     ledger = await centre.store.read(books.ledger_key(f"agent:{name}/log-in/pool"))
     assert ledger is None or len(ledger.attempts) <= LOGIN_RULE.failures
     assert standing(LOGIN_RULE, ledger, centre.clock()) if ledger else True
+
+
+# ── planted faults ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _never_counted(desk, centre):
+    """Six wrong ones, and then the right one."""
+    for _ in range(6):
+        await desk.enter(password="wrong")
+    assert await desk.enter() is None
+
+
+async def _code_used_once(desk, centre):
+    code = desk.code()
+    await desk.enter(code=code)
+    assert await desk.enter(code=code) is None
+
+
+async def _both_wanted(desk, centre):
+    assert await desk.enter(code="000000") is None
+
+
+FAULTS = {
+    "a count that never fills": (
+        lockout,
+        "reserve",
+        lambda _rule, ledger, *_: (ledger, True),
+        _never_counted,
+    ),
+    "a lock that is not looked at": (lockout, "standing", lambda *_: Open(5), _never_counted),
+    "failures that are forgiven": (
+        logins,
+        "_ledger",
+        lambda *_: Ledger(),
+        _never_counted,
+    ),
+    "a step that may be used again": (
+        logins,
+        "_why",
+        lambda _attempt, _now, *both: "" if all(isinstance(one, Right) for one in both[:2]) else "wrong",
+        _code_used_once,
+    ),
+    "a password that is enough": (
+        logins,
+        "_why",
+        lambda _attempt, _now, known, *_: "" if isinstance(known, Right) else "wrong",
+        _both_wanted,
+    ),
+}
+
+
+@pytest.mark.parametrize(("module", "name", "planted", "shown_by"), FAULTS.values(), ids=FAULTS)
+async def test_a_planted_fault_is_found(desk, centre, monkeypatch, module, name, planted, shown_by):
+    """Each of these rules, taken out, turns what holds it red; with all of them in, it is green."""
+    await shown_by(desk, centre)
+    centre.clock.advance(86_400)
+    monkeypatch.setattr(module, name, planted)
+    with pytest.raises(AssertionError):
+        await shown_by(desk, centre)

@@ -5,8 +5,10 @@ import hashlib
 import pytest
 
 from ivrguard.core.agents import Agent, Role
+from ivrguard.core.errors import RecordFault
 from ivrguard.core.sessions import ABSOLUTE_S, IDLE_S, SEEN_EVERY_S, SESSIONS_MAX
 from ivrguard.guard import sessions
+from ivrguard.guard.logins import Logins, Typed
 from ivrguard.ports import Change, Put
 
 ANN = Agent("agent:ann", "Ann", frozenset({Role.AGENT, Role.RISK}), ("queue:*",), "agent:bob", shown_ms=7)
@@ -114,3 +116,13 @@ async def test_a_session_that_ends_while_it_is_used_stays_ended(world, centre):
     await sessions.end(world, "one")
     await sessions._seen(world, key, centre.clock())
     assert await centre.store.read(key) is None
+
+
+async def test_nobody_logs_in_while_it_cannot_be_recorded(centre):
+    """Where a copy of the record is required and cannot be written, callers are refused, and so are agents."""
+    world = centre.world(refusal=lambda: "the disk is full")
+    with pytest.raises(RecordFault, match="the disk is full"):
+        await sessions.begin(world, ANN, "one", way="provider")
+    with pytest.raises(RecordFault, match="the disk is full"):
+        await Logins(world, None, None).log_in(Typed("ann", "x", "1"), "one")
+    assert await centre.store.list("session") == []
