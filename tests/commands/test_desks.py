@@ -28,6 +28,7 @@ def test_a_desk_from_its_beginning_to_its_end(store, asked, ends):
         ("an\nn", "queue:a", "a desk's name is made of"),
         (" ann", "queue:a", "a desk's name is made of"),
         ("agent:ann", "queue:a", "but no colon: people have one in theirs"),
+        ("a" * 65, "queue:a", "a desk's name has at most 64 characters"),
         ("ann", "support", "--queue 'support': write kind:name, such as workflow:*"),
         ("ann", "workflw:*", "did you mean 'workflow'?"),
     ],

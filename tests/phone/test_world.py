@@ -429,11 +429,13 @@ def test_every_verb_of_the_world_can_be_read():
         "DURATION": "5m",
         "PATH": "/menu",
         "DIGITS": "3",
+        "KEYS": "{code}",
         "TWIML": "<Say>x</Say>",
     }
     for usage in VERBS:
         words = [
-            fills.get(word.removesuffix(":"), word.partition("|")[0].lower()) + ":" * word.endswith(":")
+            fills.get(word.removesuffix(":"), word.removesuffix(":").partition("|")[0].lower())
+            + ":" * word.endswith(":")
             for word in usage.split()
         ]
         story = Story.parse(" ".join(words), "a.call", verbs=[usage])
