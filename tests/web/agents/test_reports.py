@@ -1,5 +1,7 @@
 """A threat reported over a socket: one step, in the call that he holds; the caller's side of it is the same."""
 
+import asyncio
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,7 @@ from ivrguard.core.assurance import AllOf
 from ivrguard.core.checklist import NAMES, Checklist
 from ivrguard.core.incidents import REPORTS_ALONE_MAX, REPORTS_MAX, Source
 from ivrguard.core.rules import Demand
-from ivrguard.guard import books
+from ivrguard.guard import books, incidents
 from ivrguard.ports import Account
 from ivrguard.web.agents.reports import ChecklistSaid
 
@@ -42,9 +44,18 @@ class Told:
 
     def __init__(self):
         self.got = []
+        self.told = asyncio.Event()
 
     async def send(self, notice):
         self.got.append(notice)
+        self.told.set()
+
+    async def heard(self, type_):
+        """Wait until the last one is of this type."""
+        async with asyncio.timeout(10):
+            while not self.got or self.got[-1].type != type_:
+                self.told.clear()
+                await self.told.wait()
 
     async def close(self):
         pass
@@ -154,6 +165,36 @@ async def test_the_callers_side_is_the_same(centre):
         await line.hang_up()
         heard.append([type(one).__name__ for one in line.heard])
     assert heard[0] == heard[1]
+
+
+async def spoken(start, flow, told, later):
+    """A caller says it to the IVR: all that he heard, and the same with two further contacts."""
+    async with start(flow, extra={"alarms": (told,), "next_alarms": (later,)}) as guarded:
+        line = guarded.call()
+        await line.until_input()
+        await line.speak(f"there is a {WORDS}")
+        if flow.phrases:
+            await told.heard("threat.reported")
+            guarded.clock.advance(121)
+            await told.heard("threat.escalated")
+            assert later.got == []
+            guarded.clock.advance(181)
+            await later.heard("threat.escalated")
+        # Each server has keys of its own; tests/guard/test_incidents.py holds it to the byte.
+        return [re.sub("_ivrguard=[^']*", "", repr(one)) for one in line.heard]
+
+
+async def test_what_a_caller_says_is_heard(start, open_flow, ivr, told, monkeypatch):
+    """Over real sockets: the team is told, and told again, then the next contact too; the caller hears what he hears without."""
+    monkeypatch.setattr(incidents, "LOOK_EVERY_S", 0.02)
+    ivr.documents["/voice"] = '<Gather input="speech dtmf" action="/said"><Say>Yes?</Say></Gather>'
+    ivr.documents["/said"] = "<Say>One moment.</Say>"
+    later = Told()
+    quiet = await spoken(start, open_flow, told, later)
+    assert (told.got, later.got) == ([], [])
+    assert await spoken(start, replace(open_flow, phrases=(" a b0mb ",)), told, later) == quiet
+    assert [notice.type for notice in told.got] == ["threat.reported", *["threat.escalated"] * 2]
+    assert WORDS not in repr((told.got, later.got))
 
 
 def test_the_form_is_the_cores():
