@@ -243,8 +243,8 @@ def test_the_time_line_does_not_fill_with_escalations():
 @given(
     st.lists(
         st.tuples(st.integers(1, 300), st.sampled_from([0, 0, 0, 0, 0, -7200, 3600])),
-        min_size=30,
-        max_size=60,
+        min_size=20,
+        max_size=40,
     ),
     st.integers(-CLOCKS_APART_MS // 2000, CLOCKS_APART_MS // 2000),
 )
