@@ -40,8 +40,11 @@ LAST_GUESS = 8
 DIGITS_SHOWN_CHARS = 5
 """Of a code that is read digit by digit: three digits, and the blanks between them."""
 STOPS = (signal.SIGINT, signal.SIGTERM)
+HTTP_OK = 200
 HTTP_CREATED = 201
+HTTP_ACCEPTED = 202
 HTTP_FORBIDDEN = 403
+HTTP_NOT_FOUND = 404
 ENTRIES_PER_PAGE = 1_000
 
 
@@ -128,6 +131,7 @@ async def _play(out: Console, centre: Rig, practice: Rig) -> bool:
         ("An honest caller hears his balance: one factor, the PIN", balance, centre),
         ("A wire needs a second factor: a code to the number on file", wire, centre),
         ("To an agent: one factor once more, a token, a receipt, and never twice", agent, centre),
+        ("At the desk: a code read back, a threat reported, the caller passed on", desk, centre),
         ("A guesser is locked out, and hears the same words as before", guesser, centre),
         ("The owner's own lane stays open all the while", owner, centre),
         ("Everything is on record, and the record holds", record, centre),
@@ -177,11 +181,8 @@ async def agent(out: Console, centre: Rig) -> None:
     await scene.keys("1", "press 0", why="yes, wire it")
     await scene.keys("0", "PIN", why="an agent, please")
     await scene.keys(PIN, why="the PIN, once more: both factors are proved, but none for this agent")
-    queued = scene.line.waiting
-    if not isinstance(queued, Queued):
-        raise NotAsTold("the caller should be waiting for an agent")
-    token = str(queued.attributes.get("ivrguard_token", ""))
-    insist(bool(token), "the agent's task should hold a token")
+    queued = _queued(scene)
+    token = _token(scene)
     scene.screen.print("☎", f"the agent's task holds a token: {token[:4]}…", "blue")
     status, receipt = await centre.redeem(key, token, scene.line.call_sid)
     insist(status == HTTP_CREATED, f"the desk got {status}")
@@ -199,6 +200,57 @@ async def agent(out: Console, centre: Rig) -> None:
     scene.screen.print("☎", "the same token again: refused", "blue")
     await scene.line.dequeued("ann")
     await scene.line.hang_up()
+
+
+async def desk(out: Console, centre: Rig) -> None:
+    """What an agent does with a caller whom he holds, over the API that the panel and a CRM use: nothing of it is heard on the line."""
+    eve, bob = await centre.desk("eve", "workflow:*"), await centre.desk("bob", "client:bob")
+    scene = await _verified(out, centre)
+    await scene.keys("0", "code", why="an agent, please")
+    await scene.keys_code()
+    call = f"calls/{scene.line.call_sid}"
+    status, answered = await centre.redeem(eve, _token(scene), scene.line.call_sid)
+    insist(status == HTTP_CREATED, f"eve got {status}")
+    status, _ = await centre.asked(bob, call)
+    insist(status == HTTP_NOT_FOUND, f"bob, who does not hold the call, got {status}")
+    _, seen = await centre.asked(eve, call)
+    scene.screen.print(
+        "☎", f"eve sees: {seen['status']}, reference {seen['reference']}; bob sees nothing of it", "blue"
+    )
+    status, _ = await centre.asked(eve, f"{call}/codes", {})
+    insist(status == HTTP_ACCEPTED, f"eve asked for a code and got {status}")
+    code = centre.carrier.code_for(OWNER)
+    status, answered = await centre.asked(eve, f"{call}/answers", {"digits": code})
+    insist((status, answered.get("right")) == (HTTP_OK, True), f"the code read back got {status} {answered}")
+    scene.screen.print("☎", "eve types the code that the caller reads out: right", "blue")
+    status, _ = await centre.asked(eve, "reports", {"call_sid": scene.line.call_sid})
+    insist(status == HTTP_CREATED, f"the report got {status}")
+    scene.screen.print("☎", "eve reports a threat, quietly: only the risk team hears of it", "blue")
+    status, answered = await centre.asked(eve, f"{call}/transfers", {"queue": "client:bob"})
+    insist(status == HTTP_CREATED, f"passing on got {status}")
+    status, receipt = await centre.redeem(bob, str(answered["token"]), scene.line.call_sid)
+    insist(status == HTTP_CREATED, f"bob got {status}")
+    status, _ = await centre.asked(eve, call)
+    insist(status == HTTP_NOT_FOUND, f"eve, who has passed him on, got {status}")
+    scene.screen.print(
+        "☎", f"passed on to bob with a new token: {receipt['acr']}; eve sees nothing any more", "blue"
+    )
+    await scene.line.dequeued("bob")
+    await scene.line.hang_up()
+
+
+def _queued(scene: Scene) -> Queued:
+    queued = scene.line.waiting
+    if not isinstance(queued, Queued):
+        raise NotAsTold("the caller should be waiting for an agent")
+    return queued
+
+
+def _token(scene: Scene) -> str:
+    """What the agent's task holds."""
+    token = str(_queued(scene).attributes.get("ivrguard_token", ""))
+    insist(bool(token), "the agent's task should hold a token")
+    return token
 
 
 async def guesser(out: Console, centre: Rig) -> None:

@@ -86,13 +86,8 @@ class Desks:
         self, scene: Scene, name: str, what: str, body: Mapping[str, str] | None
     ) -> tuple[int, Mapping[str, object]]:
         """What the API answers about the story's call; no `body`: how it stands."""
-        sid = scene.line.call_sid
-        url = f"{self.at.guard_url}/.ivrguard/agent/v1/calls/{sid}" + (f"/{what}" if what else "")
-        headers = {"Authorization": f"Bearer {self._key(scene, name)}"}
-        method = "GET" if body is None else "POST"
-        async with self.at.session.request(method, url, json=body, headers=headers) as response:
-            answered: Mapping[str, object] = await response.json()
-            return response.status, answered
+        path = f"calls/{scene.line.call_sid}" + (f"/{what}" if what else "")
+        return await self.at.asked(self._key(scene, name), path, body)
 
 
 VERBS: Mapping[str, str] = {

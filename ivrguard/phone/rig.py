@@ -138,9 +138,16 @@ class Rig:
     ) -> tuple[int, dict[str, object]]:
         """What the agents' API answers to a token: status and JSON."""
         body = {"token": token} if call_sid is None else {"token": token, "call_sid": call_sid}
-        url = f"{self.guard_url}/.ivrguard/agent/v1/redemptions"
+        return await self.asked(key, "redemptions", body)
+
+    async def asked(
+        self, key: str, path: str, body: Mapping[str, object] | None = None
+    ) -> tuple[int, dict[str, object]]:
+        """What the agents' API answers to a desk: status and JSON. `path`: below its root. No `body`: a GET."""
+        url = f"{self.guard_url}/.ivrguard/agent/v1/{path}"
         headers = {"Authorization": f"Bearer {key}"}
-        async with self.session.post(url, json=body, headers=headers) as response:
+        method = "GET" if body is None else "POST"
+        async with self.session.request(method, url, json=body, headers=headers) as response:
             answered: dict[str, object] = await response.json()
             return response.status, answered
 

@@ -63,9 +63,9 @@ def test_all_scenes_go_as_told(played):
     """The mission, once and whole."""
     told, lines = played
     assert told
-    assert "All 7 scenes went as told." in lines
+    assert "All 8 scenes went as told." in lines
     assert lines[-1].endswith("Ctrl-C ends it.")
-    assert [line[0] for line in lines if re.match(r"\d\. ", line)] == list("1234567")
+    assert [line[0] for line in lines if re.match(r"\d\. ", line)] == list("12345678")
 
 
 def test_a_guesser_gets_five_guesses_and_hears_no_difference(played):
@@ -84,7 +84,7 @@ def test_no_token_is_shown_whole(played):
 def test_two_of_the_example_flows_are_played_in_two_languages(played):
     """What is open asks for nothing, a question is shorter the second time, and a code is read digit by digit."""
     lines = played[1]
-    at = next(place for place, line in enumerate(lines) if line.startswith("7. Another flow, in Spanish"))
+    at = next(place for place, line in enumerate(lines) if line.startswith("8. Another flow, in Spanish"))
     heard = [line for line in lines[at:] if "◂" in line]
 
     assert any("account number" in line for line in lines[:at])
