@@ -29,6 +29,7 @@ EXTRA_TESTS = {
     "test_docs.py": "what the documents say, held against the code",
     "test_house.py": "the rules of the house: this file",
     "web/test_oidc_server.py": "log-ins at a real OpenID provider, run by node",
+    "web/console/test_browser.py": "the pages in a real browser: script, keyboard, screen reader's view, pictures for the docs",
     "web/test_watching.py": "the dashboard and the alert rules, held against what is counted",
     "stores/test_contract.py": "one contract, run on every store",
 }
@@ -314,6 +315,7 @@ def test_the_floors_hold():
         ("guard/planted.py", "import aiohttp\n", "The guard knows no library BROKEN"),
         ("web/planted.py", "import argon2\n", "One door: argon2 (factors) BROKEN"),
         ("guard/planted.py", "import opentelemetry\n", "One door: OpenTelemetry (web.otlp) BROKEN"),
+        ("web/planted.py", "import jinja2\n", "One door: jinja2 (web.console) BROKEN"),
         ("factors/planted.py", "from ivrguard.factors import pin\n", "Factors do not know each other BROKEN"),
     ],
 )

@@ -251,6 +251,7 @@ def server_of(
                 recording=recording_of(configured),
                 copy=configured.audit_copy if place is None or place.nr == 0 else None,
                 copy_render=RENDERS[configured.audit_copy_format],
+                embedders=configured.console_embedders,
                 tracer=tracer,
                 traces_to_ivr=configured.traces_to_ivr,
                 host=configured.host,

@@ -275,6 +275,12 @@ class Settings(BaseModel):
         "s0=<32 bytes, base64>;…",
     )
 
+    console_embedders: Annotated[tuple[str, ...], BeforeValidator(lists.origins)] = _setting(
+        (),
+        "The origins whose pages may show the agents' panel in a frame (panel.md): a desk's, a CRM's.",
+        "https://flex.twilio.com,https://crm.bank.example",
+        shown="none",
+    )
     alerts_url: Annotated[str, AfterValidator(forms.base)] = _setting(
         "",
         "Where the risk team is told of alerts: a webhook, signed (alerts.md).",

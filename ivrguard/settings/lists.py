@@ -8,6 +8,7 @@ from ivrguard.core.agents import Role
 from ivrguard.core.insiders import Sign
 from ivrguard.core.rules import DAYS, Hours
 from ivrguard.core.sense import Threshold
+from ivrguard.settings import forms
 
 MINUTES_MAX = 24 * 60
 TIMES_MAX = 10
@@ -41,6 +42,11 @@ def minutes(text: str) -> tuple[int, ...]:
 def words(text: str) -> tuple[str, ...]:
     """Words with blanks between."""
     return tuple(text.split())
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Origins, each of them a scheme and a host."""
+    return tuple(forms.url(entry) for entry in _entries(text))
 
 
 def roles(text: str) -> dict[str, str]:

@@ -68,6 +68,8 @@ from ivrguard.telephony.links import Links
 from ivrguard.telephony.signature import SharedKey, Verifier
 from ivrguard.web.agents import Agents
 from ivrguard.web.bank import BankWatch
+from ivrguard.web.console import Console
+from ivrguard.web.console.pages import Pages
 from ivrguard.web.identity import Identity
 from ivrguard.web.login import Login
 from ivrguard.web.oidc import Client, OidcProvider
@@ -119,7 +121,7 @@ class Parts:
     `bank`: the way to the bank's own system, which knows the accounts, and judges and changes their PINs, instead of
     our own tables and hashes. `verifications`, `numbers`, `recordings`, `conferences`: see `World`; None: not set up. `alarms`: the ways to the risk team.
 
-    `company`: the identity provider that agents log in by; None: they have accounts of ours. `agents_idle_s`: see `Identity`.
+    `embedders`: the origins whose pages may show the agents' pages in a frame. `company`: the identity provider that agents log in by; None: they have accounts of ours. `agents_idle_s`: see `Identity`.
 
     `public_keys`: of signing keys that are gone, for checkpoints made with them. `recording`: how the record is kept;
     `copy`: the file that it is copied to, a line for each entry as `copy_render` writes it.
@@ -161,6 +163,7 @@ class Parts:
     recording: Recording = Recording()
     copy: Path | None = None
     copy_render: Render = entry_line
+    embedders: tuple[str, ...] = ()
     tracer: Tracer | None = None
     traces_to_ivr: bool = False
     host: str = "127.0.0.1"
@@ -276,12 +279,15 @@ class Server:
                 clock=parts.clock,
                 chance=parts.chance,
             )
-        self.identity = Identity(self.guard, tokens=self.company, idle_s=parts.agents_idle_s)
+        self.identity = Identity(
+            self.guard, tokens=self.company, idle_s=parts.agents_idle_s, embedded=bool(parts.embedders)
+        )
         self.login = Login(
             self.world,
             self.identity,
             Logins(self.world, self.passwords, apps),
             self.metrics,
+            Pages(parts.embedders),
             self.company,
         )
         self.metrics.flows_read(
@@ -336,6 +342,7 @@ class Server:
             return web.Response(body=jwks, headers=headers)
 
         agents = Agents(self.guard, self.identity, self.metrics)
+        pages = Pages(self._parts.embedders)
         app = web.Application(client_max_size=BODY_BYTES_MAX)
         app.on_shutdown.append(agents.drain)
         app.add_routes(
@@ -343,6 +350,7 @@ class Server:
                 web.get("/.ivrguard/jwks.json", public_keys),
                 *agents.routes(),
                 *self.login.routes(),
+                *Console(self.guard, self.identity, self.metrics, self.threats, pages).routes(),
                 *self._side_door(),
                 *voice.routes(),
             ]

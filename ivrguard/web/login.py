@@ -8,14 +8,10 @@ The laws of this file:
 2. The form is believed only from our own page: it has the token of a cookie that the page gave (`__Host-ivrguard-door`). That cookie
    opens nothing, and what is logged in gets a new one: whoever plants a cookie has planted nothing.
 3. One answer for all that does not fit. Whoever logs in is led back to where he was, and never to another host (`is_local`).
-4. No page holds a secret; none is kept by a browser; no script runs, nobody frames it, and it sends nowhere but here.
+4. No page holds a secret; none is kept by a browser; no script runs, and it sends nowhere but here (web/console/pages.py).
 """
 
-import base64
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from html import escape
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -28,6 +24,7 @@ from ivrguard.guard import sessions as kept
 from ivrguard.guard.logins import Logins, Typed
 from ivrguard.guard.world import World
 from ivrguard.web import sessions as browser
+from ivrguard.web.console.pages import Pages
 from ivrguard.web.identity import CALLBACK_PATH, LOGIN_PATH, LOGOUT_PATH, Identity, is_local
 from ivrguard.web.ops import Metrics
 
@@ -68,9 +65,6 @@ PROBLEMS = {
 }
 """What may be told, whatever it was."""
 
-Face = Callable[[LoginView], str]
-"""Makes the page of a view, in HTML."""
-
 
 class Provider(Protocol):
     """The company's identity provider (web/oidc.py)."""
@@ -103,10 +97,7 @@ class Unfinished:
 
 
 class Login:
-    """
-    The handlers. `provider`: None for accounts of our own. `face`: makes the page, and `policy` is what it may do (its
-    Content-Security-Policy); without them the built-in page does.
-    """
+    """The handlers. `pages`: makes the page. `provider`: None for accounts of our own."""
 
     def __init__(
         self,
@@ -114,18 +105,15 @@ class Login:
         identity: Identity,
         logins: Logins,
         metrics: Metrics,
+        pages: Pages,
         provider: Provider | None = None,
-        *,
-        face: Face | None = None,
-        policy: str | None = None,
     ) -> None:
         self._world = world
         self._identity = identity
         self._logins = logins
         self._metrics = metrics
         self._provider = provider
-        self._face = face or plain
-        self._policy = policy or POLICY
+        self._pages = pages
 
     def routes(self) -> list[web.RouteDef]:
         """The paths."""
@@ -247,10 +235,9 @@ class Login:
             provider="" if ours else f"{LOGIN_PATH}?{urlencode(asked)}",
             provider_out=await self._provider.out() if self._provider is not None and out else "",
         )
-        response = web.Response(
-            status=status, text=self._face(view), content_type="text/html", headers=browser.PAGE_HEADERS
+        response = self._pages.page(
+            "login.html", status, view=view, problem=PROBLEMS.get(problem, ""), path=LOGIN_PATH
         )
-        response.headers["Content-Security-Policy"] = self._policy
         browser.set_cookie(
             response, door, cookie=DOOR_COOKIE, embedded=self._identity.embedded, age_s=LOGIN_S
         )
@@ -263,47 +250,3 @@ def _next_of(text: str) -> str:
 
 def _led_to(place: str) -> web.Response:
     return web.Response(status=303, headers={"Location": place or HOME, "Cache-Control": "no-store"})
-
-
-STYLE = """
-:root{color-scheme:light dark}
-body{font:1rem/1.5 system-ui,sans-serif;max-width:24rem;margin:10vh auto;padding:0 1rem}
-label{display:block;margin-top:1rem}
-input{font:inherit;width:100%;box-sizing:border-box;padding:.5rem}
-button,.go{font:inherit;display:inline-block;margin-top:1.5rem;padding:.5rem 1.5rem}
-[role=alert]{border-inline-start:.25rem solid #b3261e;padding-inline-start:.75rem}
-"""
-_STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-"""What the built-in page may do: show itself, and send its form here."""
-
-
-def plain(view: LoginView) -> str:
-    """The built-in page: one form, no script, readable by a screen reader and at any size."""
-    told = f'<p role="alert">{escape(PROBLEMS[view.problem])}</p>' if view.problem else ""
-    if view.out:
-        told += '<p role="status">You are logged out here.</p>'
-    if view.provider_out:
-        told += f'<p><a href="{escape(view.provider_out)}">Log out of your company\'s log-in as well</a></p>'
-    if view.anew:
-        told += "<p>What you want to do is grave: please show once more who you are.</p>"
-    inside = (
-        _form(view)
-        if view.own
-        else f'<p><a class="go" href="{escape(view.provider)}">Log in with your company</a></p>'
-    )
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Log in: ivrguard</title>'
-        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head>'
-        f"<body><main><h1>Log in</h1>{told}{inside}</main></body></html>"
-    )
-
-
-def _form(view: LoginView) -> str:
-    return f"""<form method="post" action="{LOGIN_PATH}">
-<input type="hidden" name="csrf" value="{escape(view.csrf)}"><input type="hidden" name="next" value="{escape(view.next)}">
-<label for="name">Name</label><input id="name" name="name" autocomplete="username" autocapitalize="none" required maxlength="64">
-<label for="password">Password</label><input id="password" name="password" type="password" autocomplete="current-password" required>
-<label for="code">Code from your app</label>
-<input id="code" name="code" inputmode="numeric" autocomplete="one-time-code" required maxlength="12">
-<button>Log in</button></form>"""

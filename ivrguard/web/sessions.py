@@ -27,16 +27,6 @@ CSRF_HEADER = "X-CSRF-Token"
 CSRF_FIELD = "csrf"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 FORM = "application/x-www-form-urlencoded"
-PAGE_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
-"""
-What every page of ours sends, besides its policy. Not `no-referrer`: with that a browser sends `Origin: null` with our own forms
-(https://fetch.spec.whatwg.org/#append-a-request-origin-header), and law 3 refuses them.
-"""
 
 
 def new_secret(chance: bytes) -> str:

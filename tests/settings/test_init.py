@@ -108,6 +108,7 @@ def test_what_is_not_set_has_its_default():
         "audit_keep_days": None,
         "audit_archive": None,
         "public_keys": {},
+        "console_embedders": (),
         "alerts_url": "",
         "alerts_numbers": (),
         "alerts_secrets": {},

@@ -5,7 +5,7 @@ import pytest
 from ivrguard.core.insiders import Sign
 from ivrguard.core.rules import Hours
 from ivrguard.core.sense import Threshold
-from ivrguard.settings.lists import minutes, roles, shifts, signs, words
+from ivrguard.settings.lists import minutes, origins, roles, shifts, signs, words
 
 
 def test_what_is_read():
@@ -103,3 +103,14 @@ def test_shifts():
 def test_shifts_that_are_none(text, said):
     with pytest.raises(ValueError, match=said):
         shifts(text)
+
+
+def test_origins_are_schemes_and_hosts():
+    """Whoever may show our pages in a frame is named exactly; a path would mean nothing to a browser."""
+    assert origins("https://flex.twilio.com/, https://crm.bank.example") == (
+        "https://flex.twilio.com",
+        "https://crm.bank.example",
+    )
+    for wrong in ("https://crm.bank.example/app", "http://crm.bank.example", "*", "crm.bank.example"):
+        with pytest.raises(ValueError, match=r"host|https|URL"):
+            origins(wrong)
