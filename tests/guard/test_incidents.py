@@ -31,6 +31,7 @@ from ivrguard.guard import incidents
 from ivrguard.guard.incidents import NOTES_MAX, ThreatDesk, document, exported, incident_key
 from ivrguard.keyring import PublicKeys
 from ivrguard.ports import Change, Request
+from ivrguard.stores import sqlite
 from ivrguard.telephony.links import Kind
 
 ANN = Agent("agent:ann", manager="agent:max")
@@ -205,6 +206,32 @@ async def test_escalated_by_one_node_until_somebody_acknowledges(centre, node):
     await asyncio.gather(node.desk.look(), other.desk.look())
     assert (node.types() + other.types()).count("escalated") == 4
     assert other.types()[-1] == "acknowledged"
+
+
+async def test_many_nodes_on_one_file(centre, tmp_path):
+    """Real SQLite, four processes' worth of connections at once: one escalation, one acknowledgement, one end."""
+    path = tmp_path / "ivrguard.db"
+    sqlite.migrate(path)
+    stores = [await sqlite.SqliteStore.open(path) for _ in range(4)]
+    nodes = [Node(replace(centre, store=store)) for store in stores]
+    id_ = (await nodes[0].desk.report(ANN, None, Source.LETTER, *NOTHING)).incident.about.id
+    for _ in range(3):
+        centre.clock.advance(301)
+        await asyncio.gather(*[node.desk.look() for node in nodes * 2])
+    told = [notice.data["escalations"] for node in nodes for notice in node.told]
+    assert sorted(told) == [0, 1, 2, 3]
+    team = [Agent(f"agent:{nth}", roles=frozenset({Role.RISK}), shown_ms=centre.clock()) for nth in range(4)]
+    done = await asyncio.gather(
+        *[node.desk.acknowledge(who, id_) for node, who in zip(nodes, team, strict=True)]
+    )
+    assert sorted(type(one).__name__ for one in done) == ["Changed", *["Refused"] * 3]
+    ends = [
+        node.desk.decide(who, id_, Decision.WATCH, "why", close=True, seen=1)
+        for node, who in zip(nodes, team, strict=True)
+    ]
+    assert sorted(type(one).__name__ for one in await asyncio.gather(*ends)) == ["Changed", *["Refused"] * 3]
+    for store in stores:
+        await store.close()
 
 
 async def test_a_node_that_dies_before_it_told_anybody(centre, node, crash):

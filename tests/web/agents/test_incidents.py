@@ -1,6 +1,6 @@
 """The threat desk over a socket: for the risk team alone; who acts is told who was faster, and nobody decides in his own affair."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import orjson
 import pytest
@@ -9,7 +9,8 @@ from ivrguard.core import incidents
 from ivrguard.core.agents import REAUTHENTICATED_S, Agent, Role
 from ivrguard.core.checklist import Checklist, Voice
 from ivrguard.core.incidents import Source, standing
-from ivrguard.web.identity import Identity, bearer
+from ivrguard.phone.rig import PUBLIC_URL, Rig
+from ivrguard.web import sessions as browser
 
 TEAM = frozenset({Role.RISK})
 ANN = Agent("agent:ann", manager="agent:max")
@@ -18,29 +19,37 @@ PEOPLE = {
     "rita": Agent("agent:rita", roles=TEAM),
     "paul": Agent("agent:paul", roles=TEAM),
     "max": Agent("agent:max", roles=TEAM | {Role.SUPERVISOR}),
-    "desk": Agent("desk", roles=TEAM, desk=True),
 }
 SID = "CA" + "1" * 32
 SAID = "there is a b0mb in locker 4711"
 NOTHING = "TH" + "0" * 32
 
 
+@dataclass
+class Centre:
+    """A guard, and the sessions of a few people: all of them logged in just now."""
+
+    guarded: Rig
+    sessions: dict[str, str]
+
+    def __getattr__(self, name):
+        return getattr(self.guarded, name)
+
+
 @pytest.fixture
-async def centre(start, open_flow, monkeypatch):
-    """A guard that knows a few people by what they bring: who is who is tests/web/test_identity.py's business."""
+async def centre(start, open_flow):
     async with start(replace(open_flow, phrases=(" a b0mb ",))) as guarded:
-
-        async def of(_, request):
-            found = PEOPLE.get(bearer(request))
-            return replace(found, shown_ms=guarded.clock()) if found is not None else None
-
-        monkeypatch.setattr(Identity, "of", of)
-        yield guarded
+        people = {who: replace(one, shown_ms=guarded.clock()) for who, one in PEOPLE.items()}
+        yield Centre(guarded, {who: await guarded.session_of(one) for who, one in people.items()})
 
 
 async def asked(centre, who, method, path, body=None):
-    url = f"{centre.guard_url}/.ivrguard/agent/v1/{path}"
-    headers = {"Authorization": f"Bearer {who}"}
+    url, secret = f"{centre.guard_url}/.ivrguard/agent/v1/{path}", centre.sessions[who]
+    headers = {
+        "Cookie": f"{browser.COOKIE}={secret}",
+        "Origin": PUBLIC_URL,
+        browser.CSRF_HEADER: browser.csrf_of(secret),
+    }
     async with centre.session.request(method, url, json=body, headers=headers) as answer:
         text = await answer.read()
         return answer.status, orjson.loads(text) if answer.content_type == "application/json" else text
@@ -104,20 +113,23 @@ async def test_the_whole_way(centre):
 
 
 async def test_who_may_not(centre):
-    """No agent learns anything; a reporter's manager reads it, and acts not; a desk's program is no person."""
+    """No agent learns anything; a reporter's manager reads it, and acts not; a desk's program has no such role."""
     id_ = await opened(centre)
     for path in ("incidents", f"incidents/{id_}", f"incidents/{NOTHING}", f"incidents/{id_}/export"):
         assert (await asked(centre, "ann", "GET", path))[0] == 403
     _, whole = await asked(centre, "max", "GET", f"incidents/{id_}")
     assert whole["mine"] is False
-    for who, error in (("max", "not_apart"), ("desk", "not_allowed")):
-        for what, body in (
-            ("acknowledgements", {}),
-            ("assessments", {"rating": "low", "acts": 0}),
-            ("decisions", {"decision": "no_action", "because": "he always calls", "acts": 0, "close": True}),
-        ):
-            status, said = await asked(centre, who, "POST", f"incidents/{id_}/{what}", body)
-            assert (status, said["error"]) == (403, error)
+    for what, body in (
+        ("acknowledgements", {}),
+        ("assessments", {"rating": "low", "acts": 0}),
+        ("decisions", {"decision": "no_action", "because": "he always calls", "acts": 0, "close": True}),
+    ):
+        status, said = await asked(centre, "max", "POST", f"incidents/{id_}/{what}", body)
+        assert (status, said["error"]) == (403, "not_apart")
+    key = await centre.desk("flex", "*")
+    url, headers = f"{centre.guard_url}/.ivrguard/agent/v1/incidents", {"Authorization": f"Bearer {key}"}
+    async with centre.session.get(url, headers=headers) as answer:
+        assert answer.status == 403
     assert standing(await centre.server.threats.find(id_)).acts == 0
 
 
@@ -140,16 +152,10 @@ async def test_what_a_decision_wants(centre, monkeypatch):
     assert (await asked(centre, "rita", "POST", f"incidents/{id_}/decisions", empty))[1][
         "error"
     ] == "no_reason"
-    stale = replace(PEOPLE["rita"], shown_ms=centre.clock() - (REAUTHENTICATED_S + 1) * 1000)
-
-    async def of(*_):
-        return stale
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Identity, "of", of)
-        close = {"decision": "no_action", "because": "a hoax", "acts": 0, "close": True}
-        status, said = await asked(centre, "rita", "POST", f"incidents/{id_}/decisions", close)
-        assert (status, said["error"]) == (401, "insufficient_user_authentication")
+    centre.clock.advance(REAUTHENTICATED_S + 1)
+    close = {"decision": "no_action", "because": "a hoax", "acts": 0, "close": True}
+    status, said = await asked(centre, "rita", "POST", f"incidents/{id_}/decisions", close)
+    assert (status, said["error"]) == (401, "insufficient_user_authentication")
     monkeypatch.setattr(incidents, "MOMENTS_MAX", 1)
     rate = {"rating": "low", "acts": 0}
     status, said = await asked(centre, "rita", "POST", f"incidents/{id_}/assessments", rate)
