@@ -20,12 +20,13 @@ from ivrguard.core.agents import Agent
 from ivrguard.core.aside import Denied
 from ivrguard.core.assurance import Kind
 from ivrguard.core.call import Call
-from ivrguard.core.conference import CLAIM_MS, LEAD_MS, Stage, beside
+from ivrguard.core.conference import CLAIM_MS, LEAD_MS, Beside, Stage, beside
+from ivrguard.core.errors import StoreFault
 from ivrguard.core.flow import Recording
 from ivrguard.core.rules import Demand, Rule, Target
 from ivrguard.core.standing import Status
 from ivrguard.factors import pin
-from ivrguard.guard import books, conference
+from ivrguard.guard import Guard, books, conference
 from ivrguard.guard.held import held, seen
 from ivrguard.phone.heard import AgentBehaviour, Asked, Bridged, HungUp, Played, Said
 from ivrguard.phone.rig import ACCOUNT_SID, PUBLIC_URL, Rig, rig
@@ -268,27 +269,22 @@ async def test_the_caller_hangs_up_and_so_does_the_agents_leg(centre):
     ]
 
 
-@pytest.mark.parametrize("does", ["busy", "no-answer", "failed"])
 @pytest.mark.parametrize("action", [True, False])
-async def test_an_agent_who_does_not_come_is_given_back_to_the_ivr(centre, does, action):
+async def test_an_agent_who_does_not_come_is_given_back_to_the_ivr(centre, action):
     """To the action of its Dial; without one, to what follows the Dial."""
     if not action:
         centre.ivr.documents["/voice"] = dial(attributes="", then=MENU)
-    centre.rig.exchange.agents[AGENT] = AgentBehaviour(does)
-    line = await centre.calls()
-    (agent,) = centre.agents()
-    if action:
-        told = {
-            "CallStatus": "in-progress",
-            "DialCallStatus": does,
-            "DialBridged": "false",
-            "DialCallSid": agent.call_sid,
-        }
-        assert centre.ivr.dialled() == [told]
-    assert isinstance(line.waiting, Asked)
-    assert "Menu." in said(line)
-    assert await centre.events("bridge_over") == [does]
-    assert await centre.beside(line) == beside((await centre.call(line)).bridge)
+    for nth, does in enumerate(("busy", "no-answer", "failed"), 1):
+        centre.rig.exchange.agents[AGENT] = AgentBehaviour(does)
+        line = await centre.calls()
+        agent = centre.agents()[-1]
+        told = {"CallStatus": "in-progress", "DialCallStatus": does, "DialBridged": "false"}
+        assert centre.ivr.dialled()[nth - 1 :] == (
+            [{**told, "DialCallSid": agent.call_sid}] if action else []
+        )
+        assert isinstance(line.waiting, Asked)
+        assert "Menu." in said(line)
+    assert await centre.events("bridge_over") == ["busy", "no-answer", "failed"]
 
 
 async def test_what_follows_a_dial_without_an_action_is_the_end_where_nothing_follows(centre):
@@ -446,15 +442,14 @@ async def test_an_agent_is_dialled_again_until_the_provider_takes_it(centre):
     assert 0.5 <= second <= 1.5
 
 
-@pytest.mark.parametrize("faults", [[(500, 0)] * 3, [(429, 20429)] * 3, [(400, 21210)], [(401, 20003)]])
-async def test_an_agent_who_cannot_be_dialled_at_all_has_failed(centre, faults):
-    for status, code in faults:
-        centre.api.fail_next(status, code)
-    line = await centre.calls()
-    assert centre.ivr.dialled() == [
-        {"CallStatus": "in-progress", "DialCallStatus": "failed", "DialBridged": "false"}
-    ]
-    assert isinstance(line.waiting, Asked)
+async def test_an_agent_who_cannot_be_dialled_at_all_has_failed(centre):
+    failed = {"CallStatus": "in-progress", "DialCallStatus": "failed", "DialBridged": "false"}
+    for nth, faults in enumerate(([(500, 0)] * 3, [(429, 20429)] * 3, [(400, 21210)], [(401, 20003)]), 1):
+        for status, code in faults:
+            centre.api.fail_next(status, code)
+        line = await centre.calls()
+        assert centre.ivr.dialled() == [failed] * nth
+        assert isinstance(line.waiting, Asked)
 
 
 async def test_a_second_leg_that_nobody_knew_of_is_ended_when_it_is_heard_of(centre, monkeypatch):
@@ -494,7 +489,7 @@ async def test_who_claimed_it_and_died_leaves_it_to_the_next_who_looks(centre, m
     bridges = centre.rig.server.guard.bridges
 
     async def dies(*_: object) -> None:
-        raise RuntimeError("the process ends here")
+        raise asyncio.CancelledError
 
     with monkeypatch.context() as patched:
         patched.setattr(conference.Bridges, "_dial", dies)
@@ -590,6 +585,16 @@ async def test_what_is_said_of_other_rooms_legs_and_calls_changes_nothing(centre
     )  # no whisper of the IVR's
 
 
+async def test_a_fault_ends_the_document_of_a_leg_and_tells_it_nothing(centre):
+    """The store is down, say: the agent's leg ends, and the IVR hears that nobody came."""
+
+    async def down() -> bytes:
+        raise StoreFault("the store is down")
+
+    answer = await centre.rig.server.guard.bridged(down(), "agent")
+    assert (answer.outcome, b"<Response></Response>" in answer.body) == ("fault_store", True)
+
+
 async def test_a_node_without_an_account_leaves_it_to_the_others(centre, monkeypatch):
     """Its account was taken out while the call went on: nothing is claimed to be done that is not."""
     line, _ = await centre.talks()
@@ -630,7 +635,7 @@ async def test_the_caller_is_led_aside_keys_his_pin_and_comes_back_to_the_same_a
     """The agent stays in the room with music; he sees yes, how and when, and never a digit."""
     line, agent = await centre.talks()
     (room,) = centre.rig.conferences.rooms
-    assert await centre.beside(line) == conference.conference.Beside(ready=True, apart=False, last="")
+    assert await centre.beside(line) == Beside(ready=True, apart=False, last="")
 
     begun = await centre.presses(line, "pin")
     assert isinstance(begun, Call)
@@ -638,14 +643,14 @@ async def test_the_caller_is_led_aside_keys_his_pin_and_comes_back_to_the_same_a
     assert room.find(line.call_sid) is None
     assert room.find(agent.call_sid).hold
     assert (await centre.standing(line)).status is Status.EVALUATING
-    assert await centre.beside(line) == conference.conference.Beside(ready=False, apart=True, last="")
+    assert await centre.beside(line) == Beside(ready=False, apart=True, last="")
 
     await line.press(PIN)
     await centre.settle()
     assert isinstance(line.waiting, Bridged)
     assert room.find(line.call_sid) is not None
     assert (room.status, room.find(agent.call_sid).hold) == ("in-progress", False)
-    assert await centre.beside(line) == conference.conference.Beside(ready=True, apart=False, last="verified")
+    assert await centre.beside(line) == Beside(ready=True, apart=False, last="verified")
     assert [await centre.events(one) for one in ("authn_aside", "authn_aside_over")] == [["asked"], ["right"]]
     assert not centre.ivr.dialled()
     await agent.hang_up()
@@ -662,17 +667,17 @@ async def test_what_was_proved_before_the_button_does_not_answer_it(centre):
     assert (await centre.call(line)).proofs == before
 
 
-@pytest.mark.parametrize("keys", [[WRONG] * 3, [""] * 3, ["1"] * 3], ids=["wrong", "silent", "mistyped"])
-async def test_who_does_not_prove_it_comes_back_to_the_agent_as_not_verified(centre, keys):
+async def test_who_does_not_prove_it_comes_back_to_the_agent_as_not_verified(centre):
+    """Wrong, silent, or keys of another form."""
     line, agent = await centre.talks()
-    await centre.presses(line, "pin")
-    for each in keys:
-        await (line.press(each) if each else line.silent())
-    await centre.settle()
-    assert isinstance(line.waiting, Bridged)
-    assert isinstance(agent.waiting, Bridged)
-    assert (await centre.beside(line)).last == "not_verified"
-    assert not line.over
+    for each in (WRONG, "", "1"):
+        await centre.presses(line, "pin")
+        for _ in range(3):
+            await (line.press(each) if each else line.silent())
+        await centre.settle()
+        assert isinstance(line.waiting, Bridged)
+        assert isinstance(agent.waiting, Bridged)
+        assert (await centre.beside(line)).last == "not_verified"
 
 
 async def test_guesses_aside_are_guesses_and_a_locked_account_shows(centre):
@@ -752,7 +757,7 @@ async def test_the_caller_hangs_up_aside(centre):
     await centre.settle()
     assert agent.over
     assert centre.rig.conferences.rooms[0].status == "completed"
-    assert await centre.beside(line) == conference.conference.Beside(ready=False, apart=False, last="hung_up")
+    assert await centre.beside(line) == Beside(ready=False, apart=False, last="hung_up")
     assert (await centre.standing(line)).status is Status.ENDED
     assert await centre.events("authn_aside_over") == ["hung_up"]
     (told,) = centre.ivr.dialled()
@@ -792,18 +797,16 @@ async def test_the_agent_hangs_up_while_the_caller_is_aside(centre):
     assert "Menu." in said(line)
 
 
-@pytest.mark.parametrize("faults", [[(500, 0)] * 3, [(429, 20429)] * 3, [(404, 20404)], [(400, 21220)]])
-async def test_a_caller_who_cannot_be_led_aside_stays_with_his_agent(centre, faults):
+async def test_a_caller_who_cannot_be_led_aside_stays_with_his_agent(centre):
     """Not verified, and said so; the button works again."""
     line, agent = await centre.talks()
-    for status, code in faults:
-        centre.api.fail_next(status, code)
-    await centre.presses(line, "pin")
-    assert isinstance(line.waiting, Bridged)
-    assert await centre.beside(line) == conference.conference.Beside(
-        ready=True, apart=False, last="not_reached"
-    )
-    assert not centre.rig.conferences.rooms[0].find(agent.call_sid).hold
+    for faults in ([(500, 0)] * 3, [(429, 20429)] * 3, [(404, 20404)], [(400, 21220)]):
+        for status, code in faults:
+            centre.api.fail_next(status, code)
+        await centre.presses(line, "pin")
+        assert isinstance(line.waiting, Bridged)
+        assert await centre.beside(line) == Beside(ready=True, apart=False, last="not_reached")
+        assert not centre.rig.conferences.rooms[0].find(agent.call_sid).hold
     await centre.presses(line, "pin")
     await line.press(PIN)
     await centre.settle()
@@ -838,7 +841,7 @@ async def test_a_node_that_dies_while_it_leads_him_aside_leaves_a_safe_state(cen
     line, _ = await centre.talks()
 
     async def dies(*_: object, **__: object) -> None:
-        raise RuntimeError("the process ends here")
+        raise asyncio.CancelledError
 
     with monkeypatch.context() as patched:
         patched.setattr(conference.Bridges, "_lead_aside", dies)
@@ -847,9 +850,7 @@ async def test_a_node_that_dies_while_it_leads_him_aside_leaves_a_safe_state(cen
     centre.rig.clock.advance(LEAD_MS / 1000)
     await centre.rig.server.guard.bridges.wait((await centre.call(line)).bridge.id)
     await centre.settle()
-    assert await centre.beside(line) == conference.conference.Beside(
-        ready=True, apart=False, last="not_reached"
-    )
+    assert await centre.beside(line) == Beside(ready=True, apart=False, last="not_reached")
     assert await centre.events("authn_aside_over") == ["late"]
 
 
@@ -933,6 +934,28 @@ async def test_webhooks_that_come_twice_at_the_same_moment_are_one(centre):
     assert isinstance(line.waiting, Bridged)
     assert (await centre.beside(line)).last == "verified"
     assert await centre.events("authn_login_fail") == ["wrong"]
+    assert await centre.events("authn_aside_over") == ["right"]
+
+
+async def test_two_nodes_that_look_at_once_do_it_once(centre, monkeypatch):
+    """One dials, one leads aside: on whichever node it is found to be due, and however often."""
+    rig = centre.rig
+    other = Guard(replace(rig.server.world, node="another"))
+    nodes = (rig.server.guard.bridges, other.bridges)
+    with monkeypatch.context() as patched:
+        patched.setattr(conference.Bridges, "attend", lambda *_: None)
+        line = await centre.calls()
+    await asyncio.gather(*(node._attend(line.call_sid) for node in nodes * 2))
+    await centre.settle()
+    assert len(centre.agents()) == 1
+    await centre.redeems(line, centre.agents()[0])
+    begun = await asyncio.gather(*(node.aside(DESK, line.call_sid, "pin") for node in nodes))
+    await other.drain()
+    await centre.settle()
+    assert sorted(isinstance(one, Call) for one in begun) == [False, True]
+    await line.press(PIN)
+    await centre.settle()
+    assert isinstance(line.waiting, Bridged)
     assert await centre.events("authn_aside_over") == ["right"]
 
 
