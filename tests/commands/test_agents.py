@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,7 @@ from ivrguard.core.sessions import LOGIN_RULE
 from ivrguard.factors import pin
 from ivrguard.guard import staff
 from ivrguard.guard.sessions import list_key
+from ivrguard.ports import Change, Put
 from ivrguard.stores.sqlite import SqliteStore
 from ivrguard.web.app import wall_clock_ms
 
@@ -24,6 +26,24 @@ def _cheap(monkeypatch):
     """The real argon2 with small parameters."""
     monkeypatch.setattr(pin, "MEMORY_KIB", 64)
     monkeypatch.setattr(pin, "PASSES", 1)
+
+
+@pytest.fixture
+def store(keys, tmp_path, asked):
+    """An empty store of one's own, and how to put a value into it."""
+    path = tmp_path / "ivrguard.db"
+    env = {**keys, "IVRGUARD_STORE": f"sqlite:{path}", "SUDO_USER": "mallory"}
+    assert asked(env, "migrate").code == 0
+
+    def put(key, value, rank=None):
+        async def work():
+            opened = await SqliteStore.open(path)
+            await opened.amend([key], lambda _: Change(None, (Put(key, value, rank=rank),)))
+            await opened.close()
+
+        asyncio.run(work())
+
+    return SimpleNamespace(env=env, path=path, put=put)
 
 
 @pytest.fixture
