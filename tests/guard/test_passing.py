@@ -174,6 +174,25 @@ async def test_hops_stand_in_the_receipt_in_their_order(centre: Centre, keys: Ke
     assert all(name.startswith("agent:xxx") for name in names)
 
 
+async def test_a_webhook_that_is_under_way_is_answered_all_the_same(centre: Centre):
+    """Passing on is a turn of the call: what the IVR is asked just then is asked again, and the caller hears its answer."""
+    line = await with_agent(centre)
+    centre.ivr.pages["/after"] = "<Say>After the agent.</Say>"
+    centre.ivr.gate = asyncio.Event()
+    answered = asyncio.create_task(line.post(f"{ISSUER}/after"))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert "/after" in centre.ivr.paths()
+    passed = await pass_on(centre, line)
+    centre.ivr.gate.set()
+
+    assert (await answered).outcome == "forwarded"
+    assert line.said == "After the agent."
+    assert centre.ivr.paths().count("/after") == 2
+    assert await centre.node().redeem(BOB.as_desk(), passed.token, None) is not None
+    assert (await line.again()).outcome == "repeated"
+
+
 # ── first contact ────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ivrguard import flowfile
+from ivrguard.factors import pin
 from ivrguard.phone.desks import VERBS, Desks
 from ivrguard.phone.stage import StoryFailed, play
 from ivrguard.phone.story import Story
@@ -23,6 +24,13 @@ HANDED = [
     'transferred to enqueue "support"',
     "redeem at ann: two_factor",
 ]
+
+
+@pytest.fixture(autouse=True)
+def cheap_hashes(monkeypatch):
+    """The real argon2 with small parameters: what a hash costs is tests/factors/test_pin.py's business."""
+    monkeypatch.setattr(pin, "MEMORY_KIB", 64)
+    monkeypatch.setattr(pin, "PASSES", 1)
 
 
 @pytest.fixture(scope="module")

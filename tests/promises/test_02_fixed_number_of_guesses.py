@@ -171,7 +171,7 @@ async def check_two_ways(house):
     judged = counted(built.rig, node, kind=Kind.SMS_CODE)
     key = await built.rig.desk("ann", "workflow:*")
     keying, read = [], []
-    for nth in range(8):
+    for nth in range(6):
         line = await built.verify(built.call())
         if nth % 2:
             await line.press("1")

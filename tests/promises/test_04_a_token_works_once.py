@@ -425,7 +425,6 @@ async def race(house):
         (skips(Spoiled.SPENT), one(spent)),
         (skips(Spoiled.SPENT), race),
         (skips(Spoiled.SPENT), check_passed_on),
-        (skips(Spoiled.SUPERSEDED), check_passed_on),
         (with_a_call_in_two_hands, check_passed_on),
         (skips(Spoiled.EXPIRED), one(expired)),
         (skips(Spoiled.OTHER_CALL), one(of_another_call)),
