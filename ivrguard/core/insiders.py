@@ -11,7 +11,7 @@ The laws of this file:
    person raises none until there is enough anew.
 4. **It names the person as the record does, and is shown to nobody but the risk team.** It says what was counted; what it
    means is for people to say.
-5. Bounded: so many acts of a person are kept, the oldest forgotten first; and no longer than the longest window.
+5. Bounded: so many acts of a person are kept, the oldest forgotten first; and no longer than its sign's window.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -37,6 +37,7 @@ class Sign(StrEnum):
     OFF_QUEUE = "off_queue"
     NOT_HELD = "not_held"
     LOOK_UPS = "look_ups"
+    MANY_CALLS = "many_calls"
     OFF_SHIFT = "off_shift"
     OWN_CUSTOMERS = "own_customers"
 
@@ -45,7 +46,8 @@ SAID = {
     Sign.NO_CALL: "tokens presented for which there is no call",
     Sign.OFF_QUEUE: "tokens presented of queues that are not his",
     Sign.NOT_HELD: "asked for calls that he does not hold",
-    Sign.LOOK_UPS: "many accounts named or looked at",
+    Sign.LOOK_UPS: "many accounts named at first contact",
+    Sign.MANY_CALLS: "more calls looked at than anybody takes",
     Sign.OFF_SHIFT: "at work outside his shift",
     Sign.OWN_CUSTOMERS: "locks ended or secrets changed of customers whom he served or reported",
 }
@@ -55,6 +57,7 @@ USUAL: Mapping[Sign, Threshold] = {
     Sign.OFF_QUEUE: Threshold(4, 7 * DAY_S),
     Sign.NOT_HELD: Threshold(8, DAY_S),
     Sign.LOOK_UPS: Threshold(30, DAY_S),
+    Sign.MANY_CALLS: Threshold(150, DAY_S),
     Sign.OFF_SHIFT: Threshold(3, 7 * DAY_S),
     Sign.OWN_CUSTOMERS: Threshold(2, 7 * DAY_S),
 }
@@ -76,10 +79,9 @@ class Watch:
         """When this person works; None: nobody says."""
         return next((hours for glob, hours in self.shifts if name_glob(glob).fullmatch(who)), None)
 
-    @property
-    def longest_ms(self) -> int:
-        """Nothing older counts."""
-        return 1000 * max((one.within_s for one in self.thresholds.values()), default=0)
+    def kept_ms(self, sign: Sign) -> int:
+        """Nothing of this sign that is older counts."""
+        return 1000 * self.thresholds[sign].within_s if sign in self.thresholds else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,8 @@ def acts_of(watch: Watch, person: Person, entry: Entry, weekday: int, minute: in
             found[Sign.NO_CALL] = entry.call or str(at_ms)
     elif event == "call_view_refused":
         found[Sign.NOT_HELD] = entry.call or str(at_ms)
+    elif event == "call_viewed":
+        found[Sign.MANY_CALLS] = entry.call
     elif event == "account_claimed":
         found[Sign.LOOK_UPS] = entry.account or str(at_ms)
     elif event in _ON_ACCOUNTS and entry.account and _own(person, entry):
@@ -191,7 +195,7 @@ def weighed(
     watch: Watch, person: Person, now_ms: int
 ) -> tuple[Person, tuple[Entry, ...], tuple[Suspicion, ...]]:
     """The person as he stands now; the entries of what was raised or is over, and those suspicions."""
-    acts = tuple(one for one in person.acts if now_ms - one.at_ms < watch.longest_ms)
+    acts = tuple(one for one in person.acts if now_ms - one.at_ms < watch.kept_ms(one.sign))
     served = tuple(one for one in person.served if now_ms - one[0] <= SERVED_S * 1000)
     before = {one.sign: one for one in person.suspicions}
     after, entries, told = dict(before), [], []

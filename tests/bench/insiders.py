@@ -175,6 +175,9 @@ class Month:
                 self._put(at_ms, "call_view_refused", "not_held", who, call=call)
             case Sign.LOOK_UPS:
                 self._put(at_ms, "account_claimed", "known", who, call=call, account=account)
+            case Sign.MANY_CALLS:
+                at_ms = at_ms // DAY_MS * DAY_MS + 9 * HOUR_MS + self._calls % 400 * MINUTE_MS
+                self._put(at_ms, "call_viewed", "held", who, call=call, account=account)
             case Sign.OFF_SHIFT:
                 at_ms = at_ms // DAY_MS * DAY_MS + 23 * HOUR_MS
                 self._put(at_ms, "call_viewed", "held", who, call=call, account=account)
@@ -186,7 +189,7 @@ class Month:
 
 
 def month_of_insiders(chance: random.Random, agents: int) -> Month:
-    """Twelve insiders in four weeks of work."""
+    """Thirteen insiders in four weeks of work."""
     month = Month(chance, agents)
     month.work()
     month.plant("30 made-up tokens in a day", Sign.NO_CALL, 30, 1, strong=True)
@@ -197,6 +200,7 @@ def month_of_insiders(chance: random.Random, agents: int) -> Month:
     month.plant("4 of others' calls asked for in a day", Sign.NOT_HELD, 4, 1, strong=False)
     month.plant("60 accounts named in a day", Sign.LOOK_UPS, 60, 1, strong=True)
     month.plant("15 accounts named in a day", Sign.LOOK_UPS, 15, 1, strong=False)
+    month.plant("400 calls looked at in a day", Sign.MANY_CALLS, 400, 1, strong=True)
     month.plant("at work in 4 nights of a week", Sign.OFF_SHIFT, 4, 4, strong=True)
     month.plant("at work in 1 night", Sign.OFF_SHIFT, 1, 1, strong=False)
     month.plant("3 of his own customers unlocked in 2 days", Sign.OWN_CUSTOMERS, 3, 2, strong=True)

@@ -163,7 +163,7 @@ async def test_it_goes_on_by_itself(centre, logged, monkeypatch):
 @pytest.fixture(scope="module")
 def month():
     """A small month: what honest agents do, and every insider."""
-    return months.month(3, agents=12)
+    return months.month(3, agents=13)
 
 
 def test_what_must_be_found_is(month):
