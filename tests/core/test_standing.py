@@ -240,6 +240,11 @@ def test_what_a_hand_over_needs_is_the_strictest_of_its_purpose(demands, expecte
     assert expected == wanted(flow, replace(LEG, intent="wire"))
 
 
+def test_a_hand_over_that_says_itself_what_it_needs_is_asked_for_that():
+    """One that an agent passed on: what the rules wanted of it then."""
+    assert wanted(FLOW, replace(LEG, intent="wire", wants=ONE)) == ONE
+
+
 def test_a_hand_over_without_a_purpose_needs_the_default():
     """A rule without an intent is no rule about it."""
     flow = replace(FLOW, rules=(Rule(Demand("two_factor"), path="/x"),))

@@ -96,8 +96,9 @@ class Events:
         self._open[name] += 1
         self._metrics.agent_streams.inc()
         try:
-            reader = _Reader(asked.request, await _begun(asked.request))
+            reader = _Reader(asked.request)
             with suppress(ConnectionError, TimeoutError):  # whoever read it has gone, or does not read
+                await reader.begin()
                 await self._tell(asked, reader)
             return reader.response
         finally:
@@ -146,11 +147,16 @@ class Events:
 class _Reader:
     """Whoever reads one stream."""
 
-    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
-        self.response = response
+    def __init__(self, request: web.Request) -> None:
+        self.response = web.StreamResponse(headers=HEADERS)
         self._request = request
         self._count = 0
         self._silent = 0
+
+    async def begin(self) -> None:
+        """The headers, and how soon to come again. Raises as `send`."""
+        await self.response.prepare(self._request)
+        await self._write(f"retry: {RETRY_MS}\n\n")
 
     async def send(self, event: str, said: BaseModel) -> None:
         """One event. Raises `ConnectionError` or `TimeoutError` when nobody reads."""
@@ -171,10 +177,3 @@ class _Reader:
         async with asyncio.timeout(WRITE_DEADLINE_S):
             await self.response.write(text.encode())
         self._silent = 0
-
-
-async def _begun(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(headers=HEADERS)
-    await response.prepare(request)
-    await response.write(f"retry: {RETRY_MS}\n\n".encode())
-    return response

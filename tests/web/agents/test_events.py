@@ -7,12 +7,14 @@ import orjson
 import pytest
 from aiohttp import web
 
-from ivrguard.core.agents import AFTER_CALL_S
+from ivrguard.core.agents import AFTER_CALL_S, Agent
 from ivrguard.core.errors import StoreFault
+from ivrguard.core.sessions import IDLE_S
 from ivrguard.guard import desk as desks
-from ivrguard.guard import held
+from ivrguard.guard import held, sessions
 from ivrguard.web.agents import events
 from ivrguard.web.agents.events import EVENT_STREAM
+from ivrguard.web.sessions import COOKIE
 
 PATH = "/.ivrguard/agent/v1/events"
 DEADLINE_S = 10
@@ -154,6 +156,24 @@ async def test_it_ends_with_the_desk(centre, desk):
         assert await stream.next() is None
     async with reading(centre, ann.key) as stream:
         assert stream.response.status == 401
+
+
+@pytest.mark.parametrize("how", ["logged out", "idle"])
+async def test_it_ends_with_the_session(centre, how, monkeypatch):
+    """A person's: once he has logged out, or has not touched anything for so long; to read on is no touch."""
+    monkeypatch.setattr(events, "SILENT_POLLS_MAX", 3)
+    secret = await centre.session_of(Agent("agent:ann", shown_ms=centre.clock()))
+    headers = {"Cookie": f"{COOKIE}={secret}", "Accept": EVENT_STREAM}
+    async with centre.session.get(centre.guard_url + PATH, headers=headers) as response:
+        stream = Stream(response)
+        await stream.block()
+        if how == "logged out":
+            await sessions.end(centre.server.world, secret)
+        else:
+            centre.clock.advance(IDLE_S - 1)
+            assert await stream.block() == {"": "still here"}, "some looks on, which are no touches"
+            centre.clock.advance(2)
+        assert await stream.next() == ("over", {"why": "identity"})
 
 
 async def test_it_ends_with_the_process(start, agents_flow):
