@@ -38,6 +38,22 @@ class Status(StrEnum):
     ENDED = "ended"
 
 
+class By(StrEnum):
+    """How an agent can have a factor proved: read to him, or keyed aside, which he does not hear."""
+
+    READ_BACK = "read_back"
+    BLIND = "blind"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A factor that is still to be proved, and how that can be done on this call now; `by` (): the caller cannot do it here."""
+
+    factor: str
+    kind: Kind
+    by: tuple[By, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """One factor that was proved: its name and kind, when, and until when it counts for this call's business (None: for its whole length)."""
@@ -67,7 +83,7 @@ class Standing:
     `reference` finds the call's entries in the record. `account`: law 1. `needs`: the factors that are still to be proved for what the caller
     was put through for, best first; () if none is, or none can be had. `able`: the kinds of factor that this account could answer,
     only once something is proved. `attempts_left`: before the account locks; `locked_until_ms`: when it ends, None: it is not locked, or for good (`disabled`).
-    `aside`: whether the caller can be led aside, None where the guard does not bridge the call.
+    `aside`: whether the caller can be led aside, None where the guard does not bridge the call. `ways`: of each that it `needs`.
     """
 
     status: Status
@@ -89,6 +105,7 @@ class Standing:
     began_ms: int
     now_ms: int
     aside: Beside | None = None
+    ways: tuple[Way, ...] = ()
 
 
 def wanted(flow: Flow, leg: Leg) -> Demand:
@@ -138,7 +155,15 @@ def standing_of(flow: Flow, call: Call, books: Books, legs: Sequence[Leg], now_m
         began_ms=call.began_ms,
         now_ms=now_ms,
         aside=beside(call.bridge),
+        ways=tuple(_way(flow, call, factor) for factor in needs or ()),
     )
+
+
+def _way(flow: Flow, call: Call, factor: str) -> Way:
+    """Only a code that is sent for it is read to anybody (core/readback.py); whatever is keyed needs a room to come back to."""
+    kind = flow.factors[factor].kind
+    read = (By.READ_BACK,) if kind is Kind.SMS_CODE else ()
+    return Way(factor, kind, (*read, By.BLIND) if call.bridge is not None and call.bridge.live else read)
 
 
 def reference(call_sid: str) -> str:

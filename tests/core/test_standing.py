@@ -10,11 +10,12 @@ from ivrguard.core import standing as standings
 from ivrguard.core.assurance import AllOf, AnyOf, Kind, Proof
 from ivrguard.core.call import Books, Call, Question, own_ledger_id
 from ivrguard.core.caller import address_of
+from ivrguard.core.conference import Bridge, Stage
 from ivrguard.core.flow import Factor, Flow, Identify, Upstream
 from ivrguard.core.handoff import Leg, May
 from ivrguard.core.lockout import Attempt, Ledger
 from ivrguard.core.rules import ANYONE, Demand, Rule, Target
-from ivrguard.core.standing import Held, Shown, Status, reference, standing_of, wanted
+from ivrguard.core.standing import By, Held, Shown, Status, reference, standing_of, wanted
 
 NOON = 1_700_000_000_000
 SID = "CA" + "0a1b2c3d" * 4
@@ -97,6 +98,22 @@ def test_all_that_is_seen_of_a_verified_call():
         began_ms=NOON - 120_000,
         now_ms=NOON,
     )
+
+
+@pytest.mark.parametrize(
+    ("stage", "ways"),
+    [
+        (None, [("pin", ()), ("code", (By.READ_BACK,))]),
+        (Stage.TALKING, [("pin", (By.BLIND,)), ("code", (By.READ_BACK, By.BLIND))]),
+        (Stage.OVER, [("pin", ()), ("code", (By.READ_BACK,))]),
+    ],
+)
+def test_how_each_factor_that_is_wanted_can_be_proved(stage, ways):
+    """A PIN is never read to anybody: it is keyed aside, where the guard bridges the call, or not at all."""
+    bridge = Bridge("leg", "nonce", "held", stage=stage) if stage is not None else None
+
+    assert [(one.factor, one.by) for one in stands(a_call(bridge=bridge)).ways] == ways
+    assert stands(a_call(PIN, CODE, bridge=bridge)).ways == ()
 
 
 QUESTION = Question("n", "pin")

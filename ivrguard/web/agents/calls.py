@@ -14,7 +14,7 @@ from ivrguard.core import conference
 from ivrguard.core.agents import Agent
 from ivrguard.core.assurance import Kind
 from ivrguard.core.conference import Ended
-from ivrguard.core.standing import Standing, Status
+from ivrguard.core.standing import By, Standing, Status
 from ivrguard.guard import Guard, HeldCall
 from ivrguard.web.agents.api import NOT_FOUND, Answer, Asked, Route
 from ivrguard.web.agents.redemptions import Allowed
@@ -36,6 +36,16 @@ class Proved(BaseModel):
     kind: Kind
     at: datetime
     until: datetime | None = Field(None, description="Absent: for the whole call.")
+
+
+class WayTo(BaseModel):
+    """A factor that is still to be proved, and how that can be done on this call now."""
+
+    factor: str
+    kind: Kind
+    by: list[By] = Field(
+        description="`read_back`: POST codes, then answers; `blind`: POST aside. None: not on this call."
+    )
 
 
 class Hop(BaseModel):
@@ -92,6 +102,7 @@ class CallSeen(BaseModel):
                     ],
                     "may": [{"intent": "wire", "level": "two_factor", "held": False}],
                     "needs": ["code"],
+                    "ways": [{"factor": "code", "kind": "sms_code", "by": ["read_back"]}],
                     "able": ["pin", "code"],
                     "risks": ["attestation_failed"],
                     "attempts_left": 5,
@@ -121,6 +132,7 @@ class CallSeen(BaseModel):
     needs: list[str] = Field(
         description="The factors still to be proved for this intent, best first; none if none is, or none can be had."
     )
+    ways: list[WayTo] = Field(description="How each of `needs` can be proved.")
     able: list[str] | None = Field(
         None,
         description="The factors that this account can answer. Absent until something is proved that counts now.",
@@ -181,6 +193,7 @@ def shown(standing: Standing, recorded_ms: int) -> CallSeen:
         ],
         may=[Allowed(intent=one.intent, level=one.level, held=one.held) for one in standing.may],
         needs=list(standing.needs),
+        ways=[WayTo(factor=one.factor, kind=one.kind, by=list(one.by)) for one in standing.ways],
         able=list(standing.able) or None,
         risks=list(standing.risks),
         attempts_left=standing.attempts_left,

@@ -108,6 +108,7 @@ async def test_a_call_that_he_holds(centre, desk, in_hand):
         "acr": ["one_factor"],
         "may": [{"intent": "agent", "level": "one_factor", "held": True}],
         "needs": [],
+        "ways": [],
         "able": ["pin"],
         "risks": [],
         "attempts_left": 5,
