@@ -49,14 +49,14 @@ class Door:
 
         async def answered(request: web.Request) -> web.StreamResponse:
             try:
-                who = await self._identity.demand(request, *roles)
-                if isinstance(who, Agent):
+                who = await self._identity.of(request)
+                if who is not None and who.roles.intersection(roles):
                     return await handler(request, who)
-                if who is Denied.ROLE:
-                    return await self._elsewhere(request)
+                if who is not None:
+                    return self.dressed(request, who, "elsewhere.html", 403, here="")
                 if request.method == "POST":
                     return self.pages.to(f"{LOGIN_PATH}?{urlencode({'next': home_of(roles)})}")
-                return self._identity.turned_away(request, who)
+                return self._identity.turned_away(request, Denied.NOBODY)
             except Fault as fault:
                 logger.error("fault", reason=fault.reason, detail=str(fault))
                 return self._unavailable(request, home_of(roles))
@@ -98,12 +98,6 @@ class Door:
     def piece_of(self, request: web.Request, template: str, **filled_in: object) -> web.Response:
         """A piece of a page."""
         return self.pages.page(template, 200, words=words, csrf=self._identity.csrf(request), **filled_in)
-
-    async def _elsewhere(self, request: web.Request) -> web.Response:
-        agent = await self._identity.of(request)
-        if agent is None:  # it ended this very moment
-            return self.pages.to(LOGIN_PATH)
-        return self.dressed(request, agent, "elsewhere.html", 403, here="")
 
     def _unavailable(self, request: web.Request, home: str) -> web.Response:
         first = self._world.flows.first()

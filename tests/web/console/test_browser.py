@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from ivrguard.core.agents import Agent, Role
 from ivrguard.core.errors import StoreFault
 from ivrguard.phone.rig import Clock, listen
 from ivrguard.stores.memory import MemoryStore
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 HOME = "/.ivrguard/console/agent"
 DOCS = Path(__file__).parents[3] / "docs"
 NOON_MS = 1_767_632_400_000  # 2026-01-05 12:00 in New York
-PICTURE = {"x": 0, "y": 0, "width": 840, "height": 400}
+PICTURE = {"x": 0, "width": 840, "height": 400}
 PICTURE_BYTES_MAX = 60_000
 ARGUMENTS = [
     "--no-sandbox",
@@ -111,11 +112,11 @@ async def fine(page):
     return found
 
 
-async def picture(page, name, tmp_path):
-    """A picture of the page's beginning, for docs/: small."""
+async def picture(page, name, tmp_path, y=0):
+    """A picture of the page from `y` on, for docs/: small."""
     folder = DOCS if os.environ.get("SCREENSHOTS") else tmp_path
     path = folder / f"panel-{name}.png"
-    await page.screenshot(path=path, animations="disabled", clip=PICTURE)
+    await page.screenshot(path=path, animations="disabled", clip={**PICTURE, "y": y})
     assert path.stat().st_size <= PICTURE_BYTES_MAX
     assert (DOCS / path.name).exists(), "SCREENSHOTS=1 makes the pictures of docs/"
 
@@ -297,3 +298,97 @@ async def test_beside_a_desk_of_others(browser, opened, sit_down, hand_over):
             async with at_the_page(browser, bob, refused_frame=True) as page:
                 await page.goto(f"{host}/unnamed")
                 assert await page.frames[1].query_selector("#token") is None
+
+
+async def test_a_code_is_read_back(browser, opened, sit_down, hand_over, tmp_path):
+    """By keyboard alone: sent, read by the caller, typed, and counted; what is typed stays while the page follows."""
+    async with opened(clock=Clock(NOON_MS)) as centre:
+        ann = await sit_down(centre)
+        _, token = await hand_over(centre)
+        path = (await ann.redeem(token)).headers["Location"]
+        centre.clock.advance(700)
+        async with at_the_page(browser, ann, viewport={"width": 840, "height": 600}) as page:
+            await page.goto(path)
+            assert await word(page) == "Not verified"
+            await page.focus("text=Send a code >> nth=-1")
+            await page.keyboard.press("Enter")
+            await page.wait_for_selector("#digits")
+            assert await fine(page) == []
+            code = centre.carrier.code_for("+15551230001")
+            await page.focus("#digits")
+            await page.keyboard.type(code)
+            await picture(page, "code", tmp_path, y=200)
+            await page.keyboard.press("Enter")
+            await page.wait_for_selector("h1:has-text('Needs one factor')")
+            assert "That is the code." in await page.inner_text("#message")
+            assert code not in await page.content()
+
+
+async def test_a_time_aside(browser, joined):
+    """The button, "Evaluating" while the caller is at the keypad, and the word for how it ended, all of it without a reload."""
+    async with joined() as room, at_the_page(browser, room.desk) as page:
+        await page.goto(room.path)
+        await page.evaluate("window.same = true")
+        await page.click("button:has-text('PIN')")
+        await room.settle()
+        await page.wait_for_selector("h1:has-text('Evaluating')")
+        assert "The caller is at the keypad" in await page.inner_text("#standing")
+        assert await fine(page) == []
+        await page.evaluate("window.same = true")
+        await room.line.press("24681357")
+        await room.settle()
+        await page.wait_for_selector("text=yes, that was right")
+        assert await page.evaluate("window.same")
+        assert "24681357" not in await page.content()
+
+
+async def test_a_threat_is_reported_and_decided(browser, opened, sit_down, hand_over, tmp_path):
+    """One press at the caller's page, the checklist after it; the team takes it in hand, assesses, decides, closes."""
+    async with opened(clock=Clock(NOON_MS)) as centre:
+        ann = await sit_down(centre)
+        _, token = await hand_over(centre)
+        path = (await ann.redeem(token)).headers["Location"]
+        async with at_the_page(browser, ann) as page:
+            await page.goto(path)
+            await page.click("text=Report a threat")
+            await page.wait_for_url("**/reports/*")
+            assert await fine(page) == []
+            await page.fill("#q-exact_words", "it is in the lobby")
+            await page.get_by_label("calm", exact=True).check()
+            await page.click("text=Save what is filled in")
+            assert "Saved." in await page.inner_text("[role=status]")
+            assert await page.input_value("#q-exact_words") == "it is in the lobby"
+        centre.clock.advance(100)
+        rita = await sit_down(
+            centre, Agent("agent:rita", "Rita Reed", frozenset((Role.RISK,)), shown_ms=centre.clock())
+        )
+        async with at_the_page(browser, rita, viewport={"width": 840, "height": 600}) as page:
+            await page.goto("/.ivrguard/console/incidents")
+            assert await fine(page) == []
+            await page.click("table a")
+            assert await word(page) == "Nobody has it"
+            await page.click("text=I have it in hand")
+            await page.get_by_label("low", exact=True).check()
+            await page.fill("#assessed", "has called before")
+            await page.click("text=Assess >> nth=-1")
+            await page.wait_for_selector("text=assessed it: low")
+            assert await fine(page) == []
+            await picture(page, "incident", tmp_path)
+            await page.select_option("#decision", "no_action")
+            await page.fill("#decided", "known caller")
+            await page.get_by_label("and close it").check()
+            await page.click("text=Decide")
+            await page.wait_for_selector("h1:has-text('Closed')")
+            assert await fine(page) == []
+
+
+async def test_the_log_in(browser, opened, sit_down):
+    """Where everything begins: labelled, in the order of the keyboard, and nothing that axe finds."""
+    async with opened() as centre:
+        nobody = await sit_down(centre)
+        nobody.secret = "x" * 43
+        async with at_the_page(browser, nobody) as page:
+            await page.goto(HOME)
+            assert "/login" in page.url
+            assert await page.evaluate("document.activeElement.id") == "name"
+            assert await fine(page) == []
