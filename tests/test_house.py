@@ -62,7 +62,11 @@ def every_file():
     """The files of the repository that are text, whether git knows them yet or not."""
     for path in sorted(ROOT.rglob("*")):
         parts = path.relative_to(ROOT).parts
-        if path.is_file() and not any(fnmatch(part, unseen) for part in parts for unseen in UNSEEN):
+        if (
+            path.is_file()
+            and path.suffix != ".png"
+            and not any(fnmatch(part, unseen) for part in parts for unseen in UNSEEN)
+        ):
             yield path
 
 
