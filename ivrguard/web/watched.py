@@ -488,6 +488,11 @@ class TracedGuard(Guard):
             "whisper", "/.ivrguard/call/whisper/{leg}", work, _outcome, call=delivery.call_sid
         )
 
+    async def bridged(self, work: Awaitable[bytes], outcome: str) -> Answer:
+        """See `Guard.bridged`."""
+        answered = super().bridged(work, outcome)
+        return await self._webhook(outcome, f"/.ivrguard/call/{outcome}/{{leg}}", answered, _outcome)
+
     async def status(self, delivery: Delivery) -> None:
         """See `Guard.status`."""
         work = super().status(delivery)

@@ -207,12 +207,14 @@ async def test_each_kind_of_webhook_has_its_name(start, open_flow, collector, tr
             await provider.send(link_to(guarded, "/secret-path", kind))
         await provider.send("/.ivrguard/status", provider.params(CallStatus="completed"))
         await provider.send("/.ivrguard/call/whisper/" + "8" * 32)
+        await provider.send("/.ivrguard/call/leg/" + "8" * 32)
     named = {span.name: said(span) for span in collector.spans() if not span.parent_span_id}
     assert {name: (one["http.route"], one["ivrguard.outcome"]) for name, one in named.items()} == {
         "webhook notice": ("/.ivrguard/at/{path}", "done"),
         "webhook callee": ("/.ivrguard/at/{path}", "callee_refused"),
         "webhook status": ("/.ivrguard/status", "done"),
         "webhook whisper": ("/.ivrguard/call/whisper/{leg}", "stale"),
+        "webhook leg": ("/.ivrguard/call/leg/{leg}", "leg"),
     }
     assert b"secret-path" not in b"".join(collector.bodies)
 
