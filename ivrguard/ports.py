@@ -415,6 +415,9 @@ class Provider(Protocol):
     async def leg(self, account_sid: str, call_sid: str) -> Leg | None:
         """This leg; None: there is no such call. Raises `core.errors.NotifyFault` when nobody can say."""
 
+    async def children(self, account_sid: str, call_sid: str) -> Mapping[str, Leg]:
+        """The legs that this call dialled, by CallSid. Raises as `members`."""
+
     async def members(self, account_sid: str, conference: str) -> tuple[str, ...]:
         """
         The CallSids of who is in a conference, by its SID or its name: none, if there is no such one.

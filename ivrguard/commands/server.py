@@ -232,6 +232,7 @@ def server_of(
                 messenger=twilio.messenger,
                 side_door_keys=configured.side_door_keys,
                 side_door_api_url=configured.side_door_api_url,
+                watch_transfers=configured.watch_transfers,
                 bank=access_of(configured),
                 verifications=twilio.verify,
                 numbers=twilio.lookup,

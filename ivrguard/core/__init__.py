@@ -44,6 +44,7 @@ Where is …?
 | the attacks that are played against a flow | phone/redteam/ |
 | a webhook's way in | web/voice.py |
 | what the agents' pages show, and say | web/console/; web/console/words.py |
+| which transfers went round the guard | core/bypass.py, `accounted` |
 | what the IVR may have done by REST | guard/side_door.py; telephony/rest.py |
 | an agent's cookie; who asks | web/sessions.py; web/identity.py, `Identity` |
 | what is measured, and what is traced | web/watched.py; web/otlp.py |

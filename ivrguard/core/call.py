@@ -162,6 +162,7 @@ class Call:
     `naming`: the id of the naming key that it began with; "" for the current one. `read_back`: what an agent has asked for.
     `unguarded`: to whom the IVR's last document leads the caller with nothing asked, or the guard itself when it refused him.
     `bridge`: its last transfer that the guard joined itself. `outbound`: somebody whom we called: a customer, or an agent.
+    `connected`, `bypassed`: see core/bypass.py.
     """
 
     sid: str
@@ -207,6 +208,8 @@ class Call:
     unguarded: tuple[str, ...] = ()
     bridge: Bridge | None = None
     outbound: bool = False
+    connected: tuple[str, ...] = ("unknown:",)
+    bypassed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

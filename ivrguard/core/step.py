@@ -19,6 +19,7 @@ A webhook needs at most three turns: an event, the move's outcome, and once more
 from ivrguard.core import aside, conference, handoff, lockout
 from ivrguard.core.assurance import Kind, Proof
 from ivrguard.core.audit import Entry
+from ivrguard.core.bypass import led_to
 from ivrguard.core.call import (
     About,
     Answered,
@@ -117,7 +118,10 @@ def step(flow: Flow, call: Call, books: Books, event: Event, now_ms: int) -> Ste
         case Strayed():
             return aside.rejoined(call, books, now_ms)
         case Replied(cut, resumed, unguarded, bridge):  # pragma: no branch -- there are no other events
-            call = replace(call, paused=() if resumed else call.paused, unguarded=unguarded)
+            connected = led_to(call, unguarded)
+            call = replace(
+                call, paused=() if resumed else call.paused, unguarded=unguarded, connected=connected
+            )
             call, entries = aside.entered(call, bridge, now_ms)
             return replace(_replied(call, books, cut), entries=entries)
 
@@ -526,7 +530,9 @@ def _refuse(
     if call.pending is not None and call.pending.what is What.ASIDE:
         return aside.over(call, books, reason, now_ms, entries)
     entry = entry_of(call, "authz_fail", now_ms, reason, **_about(call))
-    over = replace(call, question=None, pending=None, unguarded=(f"number:{dial}",) if dial else ())
+    unguarded = (f"number:{dial}",) if dial else ()
+    connected = led_to(call, unguarded)
+    over = replace(call, question=None, pending=None, unguarded=unguarded, connected=connected)
     return Step(over, books, Refuse(words, reason, dial), (*entries, entry))
 
 

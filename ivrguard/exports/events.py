@@ -194,6 +194,7 @@ MEANINGS: Mapping[str, Meaning] = {
         "Somebody may not act on a threat, and tried to", _WARN, BASE_EVENT, "Threat", _FAIL
     ),
     "threat_reported": Meaning("Somebody reported a threat", _CRITICAL, BASE_EVENT, "Threat", _NONE),
+    "transfer_unseen": _session("A transfer went round the guard", _CRITICAL, "Bypass", _NONE),
     "user_archived": _account("An account was disabled", _WARN, 5),
     "user_created": _account("An account was added", _WARN, 1),
     "user_deleted": _account("An account was erased", _WARN, 6),

@@ -33,13 +33,14 @@ from ivrguard.core.standing import Standing
 from ivrguard.guard import books, held, passing, readback, side_door
 from ivrguard.guard import desk as desks
 from ivrguard.guard.background import Background
+from ivrguard.guard.bypass import Bypasses
 from ivrguard.guard.conference import Bridges, Held, action_of
 from ivrguard.guard.held import HeldCall
 from ivrguard.guard.requests import Hook, about, incoming, led_on, meant
 from ivrguard.guard.webhook import REDIRECTS_MAX, Answer, Conflict, Webhook, ended
 from ivrguard.guard.words import farewell, neutral, said
 from ivrguard.guard.world import Flows, Mounted, World
-from ivrguard.ports import Change, Put, Reply, Request
+from ivrguard.ports import Change, Leg, Put, Reply, Request
 from ivrguard.telephony import document, twiml
 from ivrguard.telephony.delivery import Delivery
 from ivrguard.telephony.links import Inward, Kind, Refused, kind_of
@@ -107,6 +108,7 @@ class Guard:
         self._lines: dict[str, _Line] = {}
         self._background = Background()
         self.bridges = Bridges(world, self._background)
+        self._bypasses = Bypasses(world, world.tell)
         self._ends: dict[str, Delivery] = {}
         self._catching_up = asyncio.Lock()
 
@@ -255,6 +257,7 @@ class Guard:
             naming=self.world.keys.named[0],
             began_ms=self.world.clock(),
             outbound=delivery.direction != "inbound",
+            connected=(),
         )
 
     async def bridged(self, work: Awaitable[bytes], outcome: str) -> Answer:
@@ -371,6 +374,9 @@ class Guard:
         """
         if not delivery.over:
             return
+        if delivery.parent_call_sid is not None:
+            leg = Leg(delivery.from_, delivery.to, delivery.direction, delivery.parent_call_sid)
+            self._background.start(self._bypasses.told(leg.parent, delivery.call_sid, leg))
         try:
             await self._end(delivery)
         except Fault as fault:
@@ -408,6 +414,8 @@ class Guard:
             return Change((call, over) if entries else None, puts, entries)
 
         done = await self.world.store.amend([key], change)
+        if done is not None and self.world.watcher is not None:
+            self._background.start(self._bypasses.ended(delivery.call_sid, self.world.watcher))
         if done is not None and done[1].bridge is not None:
             self.bridges.attend(delivery.call_sid)
             if done[0].bridge is not None and done[0].bridge.stage is Stage.ASIDE:

@@ -21,6 +21,7 @@ from ivrguard.ports import (
     Judge,
     Keys,
     Messenger,
+    Notice,
     NumberLookup,
     Pins,
     Provider,
@@ -141,6 +142,10 @@ def nothing_refused() -> None:
     """Everything can be recorded."""
 
 
+def nobody_told(_: Notice) -> None:
+    """There is no risk team."""
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """
@@ -149,8 +154,8 @@ class World:
     `issuer`: the public URL without a slash at its end. `node`: this process. `clock`: ms since the epoch.
     `chance`: n random bytes. `mount`: for a flow that comes from the store; see `Mounted`; raises `ValueError` or
     `KeyError` for one that does not go with the settings. `refusal`: why nothing may be decided now. `wait`: how to wait between
-    tries, in seconds. What is None is not set up: a flow that needs it finds its
-    factor undeliverable.
+    tries, in seconds. `provider`: who says who is in a conference, for the side door; `watcher`: who says whom a call dialled; `tell`:
+    the risk team. What is None is not set up: a flow that needs it finds its factor undeliverable.
     """
 
     store: Store
@@ -175,6 +180,8 @@ class World:
     mount: Callable[[Flow], Mounted] | None = None
     sensor: Sensor | None = None
     provider: Provider | None = None
+    watcher: Provider | None = None
+    tell: Callable[[Notice], None] = nobody_told
     threats: ThreatDesk | None = None
     wait: Callable[[float], Awaitable[None]] = asyncio.sleep
 

@@ -157,6 +157,12 @@ class Settings(BaseModel):
         "Where agents are dialled, and callers led aside and back: the region of the calls, or a test double.",
         "https://api.dublin.ie1.twilio.com",
     )
+    watch_transfers: bool = _setting(
+        False,
+        "Whether Twilio is asked, when a call is over, whom it dialled: a transfer that went round the guard is an alert (side-door.md).",
+        "true",
+        shown="false",
+    )
     directory_url: Annotated[str, AfterValidator(forms.base)] = _setting(
         "",
         "Where the bank's own system finds accounts and judges PINs (directory.md), instead of our own tables.",
@@ -507,7 +513,9 @@ def _belonging_together(settings: Settings) -> Iterator[str]:
         {account for account, _ in settings.side_door_keys} - settings.twilio_tokens.keys()
     ):
         yield f"IVRGUARD_SIDE_DOOR_KEYS: {account} has no token in IVRGUARD_TWILIO_TOKENS, which its requests would be made with"
-    if "side_door_api_url" in settings.model_fields_set and not settings.side_door_keys:
+    if "side_door_api_url" in settings.model_fields_set and not (
+        settings.side_door_keys or settings.watch_transfers
+    ):
         yield "IVRGUARD_SIDE_DOOR_API_URL: IVRGUARD_SIDE_DOOR_KEYS is not set, so there is no side door; set it, or take this out"
     if settings.store == "postgres" and not settings.database_url:
         yield f"DATABASE_URL: not set, and IVRGUARD_STORE is postgres; {_for_example('database_url')}"

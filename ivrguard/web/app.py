@@ -116,7 +116,7 @@ class Parts:
     signatures with (None: the call's own account's). Port 0 takes a free one.
 
     `side_door_keys`: what the IVR presents at the REST side door, by account and user name; without any there is none.
-    `side_door_api_url`: where it leads.
+    `side_door_api_url`: where it leads. `watch_transfers`: whether it is asked there for the legs of calls that are over.
 
     `bank`: the way to the bank's own system, which knows the accounts, and judges and changes their PINs, instead of
     our own tables and hashes. `verifications`, `numbers`, `recordings`, `conferences`: see `World`; None: not set up. `alarms`: the ways to the risk team.
@@ -144,6 +144,7 @@ class Parts:
     messenger: Messenger | None = None
     side_door_keys: Mapping[tuple[str, str], str] = field(default_factory=dict, repr=False)
     side_door_api_url: str = "https://api.twilio.com"
+    watch_transfers: bool = False
     bank: Access | None = None
     verifications: Verifications | None = None
     numbers: NumberLookup | None = None
@@ -266,6 +267,8 @@ class Server:
             threats=self.threats,
             wait=parts.wait,
             provider=self._provider if parts.side_door_keys else None,
+            watcher=self._provider if parts.watch_transfers else None,
+            tell=self.risk_team.tell,
         )
         self.world = watched(world, self.metrics, parts.tracer, told=parts.traces_to_ivr)
         self.metrics.hash_places.set(self.pins.places if self.bank is None else 0)

@@ -35,6 +35,7 @@ LOOKUP_BYTES_MAX = 512 * 1024
 CONFERENCES_MAX = 20
 """Of one name, looked at from the newest on: those that are over stand in the list as well."""
 
+CHILDREN_MAX = 200
 PARTICIPANTS_MAX = 300
 """A conference holds 250 (https://www.twilio.com/docs/voice/api/conference-resource)."""
 
@@ -46,10 +47,16 @@ class _Answer(BaseModel):
 
 
 class _Call(_Answer):
+    sid: str
     from_: str = Field(alias="from")
     to: str
     direction: str
     parent_call_sid: str | None = None
+
+
+class _Calls(_Answer):
+    calls: list[_Call]
+    next_page_uri: str | None = None
 
 
 class _Conference(_Answer):
@@ -118,6 +125,15 @@ class Provider:
         if found is None:
             return None
         return Leg(found.from_, found.to, found.direction, found.parent_call_sid or "")
+
+    async def children(self, account_sid: str, call_sid: str) -> Mapping[str, Leg]:
+        """See `ports.Provider.children`."""
+        path = f"Calls.json?ParentCallSid={call_sid}&PageSize={CHILDREN_MAX}"
+        page = await self._looked_up(account_sid, path, _Calls)
+        if page is not None and page.next_page_uri:
+            raise NotifyFault(f"a call has more than {CHILDREN_MAX} legs")
+        every = page.calls if page is not None else []
+        return {one.sid: Leg(one.from_, one.to, one.direction, one.parent_call_sid or "") for one in every}
 
     async def members(self, account_sid: str, conference: str) -> tuple[str, ...]:
         """See `ports.Provider.members`."""

@@ -94,6 +94,7 @@ def test_what_is_not_set_has_its_default():
         "recordings_api_url": "https://api.twilio.com",
         "side_door_api_url": "https://api.twilio.com",
         "side_door_keys": {},
+        "watch_transfers": False,
         "calls_api_url": "https://api.twilio.com",
         "directory_url": "",
         "directory_ca": None,

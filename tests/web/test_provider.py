@@ -63,6 +63,27 @@ async def test_who_is_in_a_conference(pretend):
     assert await made.members(ACCOUNT_SID, "a room") == ()
 
 
+async def test_whom_a_call_dialled(guarded, ivr, asking):
+    """Its own legs, and nobody else's."""
+    api = Calls(guarded.exchange)
+    ivr.documents["/voice"] = "<Dial>+18005550142</Dial>"
+    line, other = guarded.call(), guarded.call()
+    await line.until_input()
+    await other.until_input()
+    made = await asking(api.app())
+    [leg] = line.legs
+    found = await made.children(ACCOUNT_SID, line.call_sid)
+    assert found == {leg.call_sid: Leg(line.from_, "+18005550142", "outbound-dial", line.call_sid)}
+
+
+async def test_more_legs_than_are_looked_at(asking):
+    made = await asking(answering(200, '{"calls": [], "next_page_uri": "/more"}'))
+    with pytest.raises(NotifyFault, match="legs"):
+        await made.children(ACCOUNT_SID, CA)
+    made = await asking(answering(404, "{}"))
+    assert await made.children(ACCOUNT_SID, CA) == {}
+
+
 def answering(status, text, headers=None):
     app = web.Application()
 

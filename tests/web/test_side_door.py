@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 from multidict import MultiDict
 from twilio.base.exceptions import TwilioRestException
+from twilio.rest import Client
 
 from ivrguard.core.errors import StoreFault
 from ivrguard.core.rules import ANYONE, Demand, Rule, Target
@@ -121,7 +122,11 @@ async def house(start, open_flow, ivr, monkeypatch):
     listening.bind(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     flow = replace(open_flow, rules=RULES, default=Demand("one_factor"))
-    extra = {"side_door_keys": {(ACCOUNT_SID, KEY): SECRET}, "side_door_api_url": url}
+    extra = {
+        "side_door_keys": {(ACCOUNT_SID, KEY): SECRET},
+        "side_door_api_url": url,
+        "watch_transfers": True,
+    }
     ivr.documents["/voice"] = MENU
     async with start(flow, extra=extra) as running:
         calls = Calls(running.exchange)
@@ -812,6 +817,32 @@ async def test_a_stream_of_a_call_leads_to_a_listed_host_only(house, line):
     sent = house.twilio.changes()[1]
     assert sent["Url"] == form["Url"]
     assert "_ivrguard=sp." in sent["StatusCallback"]
+
+
+# ── round it ──
+
+
+async def test_a_transfer_that_goes_round_the_guard_is_seen_when_the_call_is_over(house, line):
+    """The IVR asks Twilio itself, with the account's token; the guard's own transfers and conferences are no alarm."""
+    own = f"<Response><Dial>{AGENT}</Dial></Response>"
+    for twiml in (own, LOBBY):
+        await house.rest(lambda client, how=twiml: client.calls(line.call_sid).update(twiml=how))
+    await line.hang_up()
+    await house.rig.server.guard.drain()
+    assert "transfer_unseen" not in [event for event, _ in await entries(house)]
+
+    around = Client(ACCOUNT_SID, AUTH_TOKEN)
+    around.api.base_url = house.rig.server._parts.side_door_api_url
+    line = house.rig.call()
+    await line.until_input()
+    await asyncio.to_thread(
+        lambda: around.calls(line.call_sid).update(twiml=f"<Response><Dial>{OTHER}</Dial></Response>")
+    )
+    await house.twilio.calls.settled()
+    assert taken_to(line) == [OTHER]
+    await line.hang_up()
+    await house.rig.server.guard.drain()
+    assert [event for event, _ in await entries(house)][-1] == "transfer_unseen"
 
 
 # ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────
