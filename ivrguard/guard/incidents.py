@@ -16,6 +16,7 @@ The laws of this file:
 
 import asyncio
 import json
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -53,6 +54,8 @@ from ivrguard.ports import Change, Key, Notice, Put, Store
 LOOK_EVERY_S = 5.0
 NOTES_MAX = 256
 KEPT_S = 400 * 24 * 3600
+NAME = re.compile("(?:CA|TH)[0-9a-f]{32}")
+"""What an incident may be called: whatever else somebody asks for is not there."""
 LISTED_MAX = 200
 IN_HAND_RANK = 1 << 61
 """What is acknowledged and open ranks from here on, behind everything that is due."""
@@ -299,7 +302,7 @@ class ThreatDesk:
 
     async def find(self, id_: str) -> Incident | None:
         """The incident of that name."""
-        return await self._store.read(incident_key(id_)) if id_ else None
+        return await self._store.read(incident_key(id_)) if NAME.fullmatch(id_) else None
 
     async def open(self) -> tuple[Incident, ...]:
         """Those that stand: what nobody has acknowledged first, by when it is due; then what somebody has in hand."""
@@ -317,6 +320,8 @@ class ThreatDesk:
 
     async def looked_at(self, agent: Agent, id_: str, how: str) -> Incident | None:
         """The whole of it, for somebody of the risk team; that he read it is on record."""
+        if not NAME.fullmatch(id_):
+            return None
         key, now = incident_key(id_), self._clock()
 
         def change(values: books.Values) -> Change[Incident | None]:
@@ -334,7 +339,7 @@ class ThreatDesk:
     # ── one change ───────────────────────────────────────────────────────────────────────────────────────
 
     async def _act(self, id_: str, act: Callable[[Incident], Outcome]) -> Outcome | None:
-        if not id_ or await self.find(id_) is None:
+        if await self.find(id_) is None:
             return None
         return await self._change(id_, lambda found: Refused(Refusal.CLOSED) if found is None else act(found))
 

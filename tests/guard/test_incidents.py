@@ -311,7 +311,9 @@ async def test_what_is_not_there(centre, node):
     """None for every act, as for a name that is none."""
     nobody = "TH" + "0" * 32
     assert await node.desk.acknowledge(RITA, nobody) is None
-    assert await node.desk.acknowledge(RITA, "") is None
+    for name in ("", "TH1", "\ud800", f"{nobody}/x"):
+        assert await node.desk.acknowledge(RITA, name) is None
+        assert await node.desk.looked_at(RITA, name, "read") is None
     assert await node.desk.looked_at(RITA, nobody, "read") is None
     assert await node.desk.own(ANN, nobody) is None
     assert await node.desk.detail(ANN, nobody, *NOTHING) is None
