@@ -98,6 +98,10 @@
     alive();
     try {
       const answer = await fetch(live.dataset.events, { signal: stop.signal, redirect: "error", headers: { Accept: "text/event-stream" } });
+      if (answer.status === 401) {
+        location.assign(live.dataset.leave); // nobody is logged in any more
+        return;
+      }
       if (!answer.ok) throw new Error(answer.statusText);
       if (!(await refresh())) throw new Error("no standing");
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
