@@ -182,7 +182,7 @@ FIELDS: Mapping[str, Form] = {
         (
             "reason", "detail", "hint", "flow", "factor", "kind", "lane", "level_wanted", "intent", "queue",
             "outcome", "move", "path", "method", "element", "attribute", "file", "key", "variable", "desk",
-            "signal", "task", "flows", "attack", "to", "why",
+            "signal", "task", "flows", "attack", "to", "why", "errand",
         ),
         _text,
     ),

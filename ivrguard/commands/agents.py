@@ -99,8 +99,9 @@ def agents_add(
     """
     Add an agent: asks for a password, and prints the QR code of his app, once.
 
-    The password is asked for, or stdin's first line: 12 characters or more. Best have
-    him type it himself, and read the QR code himself: whoever has seen both is he.
+    The password is asked for, or stdin's first line: 12 characters or more.
+    Best have him type it himself, and read the QR code himself: whoever has
+    seen both is he.
     """
     plain, queues = name_of(name), queues_of(queue or [])
     roles, reports = tuple(sorted(set(role or [Role.AGENT]))), reports_to(manager, plain)

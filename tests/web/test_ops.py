@@ -93,11 +93,11 @@ async def test_no_label_holds_a_number_or_an_account(bank, metric):
     assert content_type.startswith("text/plain; version=0.0.4")
     labels = re.findall(r'(\w+)="([^"]*)"', text)
     known = {"outcome", "reason", "le", "flow", "version"}
-    known |= {"kind", "operation", "factor", "request", "event"}
+    known |= {"kind", "operation", "factor", "request", "event", "status"}
     assert {name for name, _ in labels} <= known
     assert [value for name, value in labels if name == "version"] == [bank.flow.version]
     values = {value for name, value in labels if name not in {"le", "version"}}
-    assert all(re.fullmatch("[a-z_.]+|[2-5]xx", value) for value in values)
+    assert all(re.fullmatch("[a-z_.]+|[2-5](xx|[0-9]{2})", value) for value in values)
     named = re.sub(r" \S+$", "", text, flags=re.MULTILINE)  # a sum of seconds may have any digits
     for secret in ("123456", "5551230001", "8005550100", PIN, "4111", "secret-path", line.call_sid, "ann"):
         assert secret not in named
