@@ -10,7 +10,8 @@ The laws of this file:
    must hold at that moment, and he gets a token. Here nobody can be asked anything, so a transfer that wants more is refused,
    and the answer says what is missing. The same holds for one whom the IVR calls and leads into it by a document; and a
    caller who is led into a conference is connected with all who are there (webhook.py).
-3. While a caller is asked for a proof he is led nowhere else: what he keys for the guard must not reach the IVR.
+3. While a caller is asked for a proof he is led nowhere else, and nothing begins to record or to stream his call: what he keys
+   for the guard must not reach the IVR.
 4. A call that the guard does not know is looked up at the provider. What no flow has is refused: nobody knows its rules.
 5. What is decided is on record before the request is made. Where the store or the provider cannot say, nothing is done.
 """
@@ -34,6 +35,9 @@ from ivrguard.ports import Change, Provider, Put
 from ivrguard.telephony import document, rest
 from ivrguard.telephony.links import Kind, Refused
 from ivrguard.telephony.rest import Asked, Form, Unfit, What
+
+_STANDING_STILL = frozenset({"paused", "stopped"})
+"""What may become of a recording or a stream at any time."""
 
 NO_CALL = ""
 """In place of a CallSid, for a call that is not placed yet."""
@@ -203,6 +207,8 @@ class SideDoor:
 
     async def _changed(self, asked: Asked, sid: str, form: Form, given: dict[str, str]) -> Form:
         """A live call is led elsewhere, or gets callbacks, or a part of its own (a stream, a recording)."""
+        if asked.what is What.PART_OF_CALL and given.get("Status") not in _STANDING_STILL:
+            await self._unless_asked(sid, await self._call(asked.account_sid, sid), "record or stream it")
         if not rest.leads(asked.what, form):
             return form
         call, mounted, leg = await self._whose(asked.account_sid, sid)
@@ -211,16 +217,17 @@ class SideDoor:
         how = next(
             (name for name in ("Twiml", "Url") if name in given and asked.what is not What.PART_OF_CALL), ""
         )
-        if how and call is not None and call.question is not None:
-            await self._record(sid, call, "rest_refused", "asked")
-            raise Unfit(
-                409,
-                rest.CONFLICT,
-                "asked",
-                f"the caller of {sid} is being asked to prove who he is: lead him elsewhere once that is done",
-            )
+        if how:
+            await self._unless_asked(sid, call, "lead him elsewhere")
         turn = call.turn if call is not None else 0
         return await self._led(asked.what, sid, call, mounted, form, given, how=how, turn=turn)
+
+    async def _unless_asked(self, sid: str, call: Call | None, act: str) -> None:
+        """Raise `Unfit`, on record, while the caller is asked for a proof."""
+        if call is not None and call.question is not None:
+            await self._record(sid, call, "rest_refused", "asked")
+            message = f"the caller of {sid} is being asked to prove who he is: {act} once that is done"
+            raise Unfit(409, rest.CONFLICT, "asked", message)
 
     def _called_party(
         self, asked: Asked, mounted: Mounted, call: Call | None, form: Form, given: dict[str, str]

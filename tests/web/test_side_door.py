@@ -512,7 +512,15 @@ async def test_whoever_is_being_asked_is_led_nowhere(house, line):
         )
         assert (status, code) == (409, 20409)
         assert "asked to prove" in message
-    assert ("rest_refused", "asked") in await entries(house)
+    for part, form, status in (
+        ("Recordings", {}, 409),
+        ("Recordings/RE1", {"Status": "in-progress"}, 409),
+        ("Streams", {"Url": "wss://elsewhere.example/"}, 409),
+        ("Recordings/RE1", {"Status": "paused"}, 404),  # it is passed, and the pretend Twilio has none
+    ):
+        got, _, _ = await house.send("POST", f"{BASE}/Calls/{line.call_sid}/{part}.json", data=form)
+        assert got == status, part
+    assert (await entries(house)).count(("rest_refused", "asked")) == 5
     await house.rest(lambda client: client.calls(line.call_sid).update(status="completed"))
     assert line.over
 
