@@ -320,8 +320,8 @@ class SideDoor:
     def _count(self, asked: Asked, outcome: str, status: int) -> None:
         self._metrics.rest.labels(outcome).inc()
         call = next((part for part in asked.parts if re.fullmatch("CA[0-9a-f]{32}", part)), None)
-        more = {"call": call} if call is not None else {}
-        logger.info("rest", kind=asked.what.value, outcome=outcome, status=status, **more)
+        with log.context(**({"call": call} if call is not None else {})):
+            logger.info("rest", kind=asked.what.value, outcome=outcome, status=status)
 
 
 class Locked(Unfit):
