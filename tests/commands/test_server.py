@@ -87,7 +87,7 @@ def test_demo_runs_from_the_shell(shell):
     """`ivrguard demo` without a terminal ends by itself: 0, and it says that all went as told."""
     result = shell({}, "demo")
     assert (result.code, result.err) == (0, "")
-    assert result.out.endswith("All 7 scenes went as told.\n")
+    assert result.out.endswith("All 8 scenes went as told.\n")
 
 
 def test_a_demo_that_did_not_go_as_told_ends_with_1(tmp_path, monkeypatch, asked):
