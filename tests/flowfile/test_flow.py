@@ -583,3 +583,25 @@ def test_time_zones_that_there_are(files, zone):
 def test_time_zones_that_there_are_not(files, zone):
     """A folder of zones is none, and a path is not followed."""
     assert "there is no time zone" in files.only(files.small_text + f"timezone: {zone}\n")
+
+
+def test_a_transfer_may_be_bridged(files):
+    """To one kind of person; everything else is told with what to write."""
+    rule = '{transfer: {number: "*"}, require: two, reverify: one, bridge: conference}'
+    music = "hold_music: https://media.example/waiting.mp3\n"
+    text = files.small_text.replace("{transfer: any, require: two, reverify: one}", rule) + music
+    flow = files.flow(text)
+    assert (flow.rules[1].demand.bridge, flow.hold_music) == (True, "https://media.example/waiting.mp3")
+    assert not files.flow(files.small_text).rules[1].demand.bridge
+    for wrong, said in (
+        (
+            text.replace('{number: "*"}', "any"),
+            "rules[1].bridge: the guard can bridge a transfer to number, client or sip",
+        ),
+        (text.replace("bridge: conference", "bridge: queue"), "rules[1].bridge: 'queue' is not known here"),
+        (
+            text.replace("default: {require: one}", "default: {require: one, bridge: conference}"),
+            "default.bridge: only a rule",
+        ),
+    ):
+        assert said in files.only(wrong)
