@@ -517,6 +517,18 @@ def test_anothers_token_is_read_with_his_keys():
         (by_the_public_key(), False),
         (signed(key=ECKey.generate_key("P-384"), alg="ES384"), False),
     ],
+    ids=[
+        *(
+            "unknown key",
+            "another type",
+            "another's key",
+            "another signature",
+            "no claims",
+            "nothing",
+            "two parts",
+        ),
+        *("not ASCII", "no signature", "a MAC by the public key", "another algorithm"),
+    ],
 )
 def test_a_token_that_is_not_his_does_not_hold(token, unknown):
     """And nothing of it is told; only that its key is not known (yet) is told apart."""
