@@ -61,7 +61,7 @@ async def _once(
     """None: the call is not as it was found."""
     flow, now, basis = world.as_it_is_now(found.mounted), world.clock(), found.call
     call_key, leg_key = books.call_key(basis.sid), books.leg_key(found.legs[-1].id)
-    later = [books.leg_key(name) for name in basis.legs[basis.legs.index(found.legs[-1].id) + 1 :]]
+    later = later_legs(found)
     keys: list[Key[object]] = [call_key, leg_key, *later, *books.account_keys(flow, basis), *more]
 
     def change(values: books.Values) -> Change[Act[T] | None]:
@@ -70,7 +70,7 @@ async def _once(
             return Change(None)
         if (call.legs, call.account, call.lane) != (basis.legs, basis.account, basis.lane):
             return Change(None)
-        if any(isinstance(one, Leg) and one.redeemed_ms is not None for one in map(values.get, later)):
+        if passed_on(values, later):
             return Change(None)
         before = books.books_of(flow, call, values)
         done, others = decide(flow, found, call, before, values, now)
@@ -80,3 +80,14 @@ async def _once(
         return Change(done, tuple(puts), done.entries)
 
     return await world.store.amend(list(dict.fromkeys(keys)), change)
+
+
+def later_legs(found: HeldCall) -> list[Key[Leg]]:
+    """The hand-overs that were minted behind the one which makes him the holder: he passes the caller on, and nobody has come yet."""
+    legs = found.call.legs
+    return [books.leg_key(name) for name in legs[legs.index(found.legs[-1].id) + 1 :]]
+
+
+def passed_on(values: books.Values, later: Sequence[Key[Leg]]) -> bool:
+    """Whether somebody has come meanwhile, so that the call is not his any more."""
+    return any(isinstance(one, Leg) and one.redeemed_ms is not None for one in map(values.get, later))

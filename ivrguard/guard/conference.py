@@ -33,6 +33,7 @@ from ivrguard.core.handoff import Alias, Leg
 from ivrguard.core.values import replace
 from ivrguard.guard import books
 from ivrguard.guard import desk as desks
+from ivrguard.guard.acts import later_legs, passed_on
 from ivrguard.guard.background import Background
 from ivrguard.guard.held import asked_for
 from ivrguard.guard.words import neutral, said
@@ -429,10 +430,11 @@ class Bridges:
             return None
         flow, leg_key = self._world.as_it_is_now(found.mounted), books.leg_key(found.legs[-1].id)
         key, now, nonce = books.call_key(call_sid), self._world.clock(), self._world.nonce()
+        later = later_legs(found)
 
         def change(values: books.Values) -> Change[Denied | Call | None]:
             call, leg = values[key], values[leg_key]
-            still = isinstance(call, Call) and call.legs == found.call.legs
+            still = isinstance(call, Call) and call.legs == found.call.legs and not passed_on(values, later)
             if not still or not isinstance(call, Call) or not isinstance(leg, Leg) or not holds(agent, leg):
                 return Change(None)
             begun = aside.begin(flow, call, leg, factor, nonce, now)
@@ -443,7 +445,7 @@ class Bridges:
             entry = entry_of(begun, "authn_aside", now, "asked", agent=agent.name, factor=asked)
             return Change(begun, (_put(begun, now),), (entry,))
 
-        begun = await self._world.store.amend([key, leg_key], change)
+        begun = await self._world.store.amend([key, leg_key, *later], change)
         if isinstance(begun, Call):
             self._background.start(self._lead_aside(begun, nonce))
         return begun

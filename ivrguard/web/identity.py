@@ -7,20 +7,19 @@ The laws of this file:
 2. People are known in one way: where the company's identity provider is set, a session of an account of ours is nobody's.
 3. What is in `Authorization` is all that counts where it is sent: a desk's key. Otherwise the session's cookie does, and a request
    that changes something must show that our own page made it (web/sessions.py): without that it is nobody's.
-4. 401 says "show who you are" (or, for what is grave, "show it anew": RFC 9470), 403 "you may not". A page is led to the log-in,
-   and from there back to where it was.
+4. 401 says "show who you are". A page is led to the log-in, and from there back to where it was. What somebody who is known may
+   do is the API's and the pages' own matter.
 """
 
 import re
-from enum import StrEnum
 from typing import Protocol
 from urllib.parse import urlencode
 
 import orjson
 from aiohttp import web
 
-from ivrguard.core import agents, sessions
-from ivrguard.core.agents import COMPANYS, OWN, Agent, Role
+from ivrguard.core import sessions
+from ivrguard.core.agents import COMPANYS, OWN, Agent
 from ivrguard.guard import Guard
 from ivrguard.guard import sessions as kept
 from ivrguard.web import sessions as browser
@@ -34,31 +33,6 @@ STREAM = "text/event-stream"
 _ASKED = web.RequestKey("asked", bool)
 _NO_PLACES = ("..", "%2e", "\\", " ")
 """What leads elsewhere once a browser has put a path in order."""
-
-
-class Denied(StrEnum):
-    """Why somebody may not do what he asked for."""
-
-    NOBODY = "nobody"
-    ROLE = "role"
-    STALE = "stale"
-
-
-_ANSWERS = {
-    Denied.NOBODY: (
-        401,
-        "unauthorized",
-        "log in, or send a key as a bearer token",
-        'Bearer realm="ivrguard"',
-    ),
-    Denied.ROLE: (403, "forbidden", "ask somebody whose role allows it", ""),
-    Denied.STALE: (
-        401,
-        "insufficient_user_authentication",
-        "this is grave: show who you are once more",
-        f'Bearer error="insufficient_user_authentication", max_age="{agents.REAUTHENTICATED_S}"',
-    ),
-}
 
 
 class Tokens(Protocol):
@@ -130,44 +104,24 @@ class Identity:
         agent = await kept.agent_of(world, secret, idle_s=self.idle_s, busy=busy)
         return agent if agent is not None and agent.name.startswith(self._people) else None
 
-    async def demand(self, request: web.Request, *roles: Role, fresh: bool = False) -> Agent | Denied:
-        """
-        The agent, if he has one of these roles (none named: any) and, for what is grave (`fresh`), has lately shown who he is.
-
-        What is `Denied` is answered by `turned_away`. Raises as `of`.
-        """
-        agent = await self.of(request)
-        if agent is None:
-            return Denied.NOBODY
-        if roles and not agent.roles.intersection(roles):
-            return Denied.ROLE
-        if fresh and not agents.fresh(agent, self._guard.world.clock()):
-            return Denied.STALE
-        return agent
-
     def csrf(self, request: web.Request) -> str:
         """What a page's forms send as `csrf`, and its script as `X-CSRF-Token`; "" where there is no session."""
         secret = browser.secret_of(request)
         return browser.csrf_of(secret) if secret else ""
 
-    def turned_away(self, request: web.Request, denied: Denied) -> web.Response:
-        """The answer to who may not: a browser that wants a page is led to the log-in and back, all others get JSON."""
-        if denied is not Denied.ROLE and _wants_a_page(request):
-            asked = {"next": request.raw_path} if is_local(request.raw_path) else {}
-            anew = {"fresh": "1"} if denied is Denied.STALE else {}
-            words = urlencode(asked | anew)
-            return web.Response(
-                status=303,
-                headers={
-                    "Location": f"{LOGIN_PATH}?{words}" if words else LOGIN_PATH,
-                    "Cache-Control": "no-store",
-                },
-            )
-        status, error, mend, challenge = _ANSWERS[denied]
-        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-        if challenge:
-            headers["WWW-Authenticate"] = challenge
-        return web.Response(status=status, body=orjson.dumps({"error": error, "mend": mend}), headers=headers)
+    def turned_away(self, request: web.Request) -> web.Response:
+        """The answer to nobody: a browser that wants a page is led to the log-in and back, all others get JSON."""
+        if _wants_a_page(request):
+            words = urlencode({"next": request.raw_path}) if is_local(request.raw_path) else ""
+            place = f"{LOGIN_PATH}?{words}" if words else LOGIN_PATH
+            return web.Response(status=303, headers={"Location": place, "Cache-Control": "no-store"})
+        headers = {
+            "Content-Type": "application/json",
+            "Cache-Control": "no-store",
+            "WWW-Authenticate": 'Bearer realm="ivrguard"',
+        }
+        told = {"error": "unauthorized", "mend": "log in, or send a key as a bearer token"}
+        return web.Response(status=401, body=orjson.dumps(told), headers=headers)
 
     async def _by_key(self, key: str) -> Agent | None:
         if self._tokens is not None and is_jwt(key):

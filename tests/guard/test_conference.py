@@ -621,9 +621,27 @@ async def test_a_button_pressed_while_the_call_goes_to_another_agent_does_nothin
     found = await held(centre.rig.server.world, DESK, line.call_sid)
 
     async def stale(*_: object):
-        return replace(found, call=replace(found.call, legs=()))
+        return replace(found, call=replace(found.call, legs=(*found.call.legs, "0" * 32)))
 
     monkeypatch.setattr(conference, "asked_for", stale)
+    assert await centre.presses(line, "pin") is None
+    assert isinstance(line.waiting, Bridged)
+
+
+async def test_nor_does_one_pressed_while_the_next_agent_takes_the_caller(centre, monkeypatch):
+    """He had passed the caller on, and still held him when it was looked up: the next one came before it was decided."""
+    line, _ = await centre.talks()
+    guard = centre.rig.server.guard
+    passed = await guard.pass_on(DESK, line.call_sid, request="1", to=Target("client", "bob"), intent="")
+    bob = await guard.desk(await centre.rig.desk("bob", "client:bob"))
+    look = conference.asked_for
+
+    async def looked(*asked: object):
+        found = await look(*asked)
+        assert await guard.redeem(bob, passed.token, line.call_sid) is not None
+        return found
+
+    monkeypatch.setattr(conference, "asked_for", looked)
     assert await centre.presses(line, "pin") is None
     assert isinstance(line.waiting, Bridged)
 

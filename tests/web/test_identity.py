@@ -7,12 +7,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from ivrguard.core.agents import REAUTHENTICATED_S, Agent, Role
+from ivrguard.core.agents import Agent, Role
 from ivrguard.core.errors import StoreFault
 from ivrguard.guard import sessions as kept
 from ivrguard.phone.rig import PUBLIC_URL, listen
 from ivrguard.web import sessions as browser
-from ivrguard.web.identity import CONSOLE_PREFIX, Denied, Identity, is_local
+from ivrguard.web.identity import CONSOLE_PREFIX, Identity, is_local
 
 OURS = {"Origin": PUBLIC_URL}
 
@@ -25,26 +25,18 @@ def ann(clock, *roles, **more):
 
 @pytest.fixture
 async def desk(guarded):
-    """Pages that say who asks, beside a guard: `/.ivrguard/console/who`, `…/risk`, `…/grave`; `ask` asks for one."""
+    """Pages that say who asks, beside a guard: `/.ivrguard/console/who`; `ask` asks it."""
     identity = Identity(guarded.server.guard)
 
-    def page(*roles, fresh=False):
-        async def handler(request):
-            found = await identity.demand(request, *roles, fresh=fresh)
-            if isinstance(found, Denied):
-                return identity.turned_away(request, found)
-            return web.json_response({"name": found.name, "desk": found.desk, "csrf": identity.csrf(request)})
-
-        return handler
+    async def who(request):
+        found = await identity.of(request)
+        if found is None:
+            return identity.turned_away(request)
+        return web.json_response({"name": found.name, "desk": found.desk, "csrf": identity.csrf(request)})
 
     async with AsyncExitStack() as stack:
         app = web.Application()
-        for name, handler in (
-            ("who", page()),
-            ("risk", page(Role.RISK, Role.SUPERVISOR)),
-            ("grave", page(fresh=True)),
-        ):
-            app.router.add_route("*", CONSOLE_PREFIX + name, handler)
+        app.router.add_route("*", CONSOLE_PREFIX + "who", who)
         url = await listen(app, stack)
 
         async def ask(name="who", secret=None, method="GET", key=None, data=None, **headers):
@@ -107,35 +99,6 @@ async def test_what_changes_something_needs_the_pages_own_origin_and_token(desk,
     assert (await desk(secret=secret, method="POST", X_CSRF_Token=token, Origin="https://evil.example"))[
         0
     ] == 401
-
-
-async def test_a_role_is_needed_where_one_is_asked_for(desk, guarded):
-    """403: he is known, and may not; nobody is led to the log-in for that."""
-    secret = await guarded.session_of(ann(guarded.clock))
-    status, body, _ = await desk("risk", secret=secret, Accept="text/html")
-    assert (status, body["error"]) == (403, "forbidden")
-    assert (await desk("risk", secret=await guarded.session_of(ann(guarded.clock, Role.RISK))))[0] == 200
-
-
-async def test_what_is_grave_wants_somebody_who_has_just_shown_who_he_is(desk, guarded):
-    """401 with RFC 9470's words for programs, and the log-in, asked for anew, for a page."""
-    secret = await guarded.session_of(ann(guarded.clock))
-    assert (await desk("grave", secret=secret))[0] == 200
-    guarded.clock.advance(REAUTHENTICATED_S + 1)
-    status, body, headers = await desk("grave", secret=secret)
-    assert (status, body["error"]) == (401, "insufficient_user_authentication")
-    assert 'error="insufficient_user_authentication", max_age="300"' in headers["WWW-Authenticate"]
-    status, _, headers = await desk("grave", secret=secret, Accept="text/html,*/*")
-    place = urlsplit(headers["Location"])
-    assert (status, place.path) == (303, "/.ivrguard/console/login")
-    assert parse_qs(place.query) == {"next": ["/.ivrguard/console/grave"], "fresh": ["1"]}
-
-
-async def test_a_desks_key_is_never_fresh(desk, guarded):
-    """A program that holds a key has not shown that anybody is there."""
-    key = await guarded.desk("flex", "*")
-    guarded.clock.advance(REAUTHENTICATED_S + 1)
-    assert (await desk("grave", key=f"Bearer {key}"))[0] == 401
 
 
 async def test_a_page_leads_to_the_log_in_and_back(desk):

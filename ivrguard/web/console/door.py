@@ -23,7 +23,7 @@ from ivrguard.guard.world import World
 from ivrguard.web.console import words
 from ivrguard.web.console.pages import Pages
 from ivrguard.web.console.view import moment
-from ivrguard.web.identity import LOGIN_PATH, Denied, Identity
+from ivrguard.web.identity import LOGIN_PATH, Identity
 
 PANEL = "/.ivrguard/console/agent"
 INCIDENTS = "/.ivrguard/console/incidents"
@@ -56,7 +56,7 @@ class Door:
                     return self.dressed(request, who, "elsewhere.html", 403, here="")
                 if request.method == "POST":
                     return self.pages.to(f"{LOGIN_PATH}?{urlencode({'next': home_of(roles)})}")
-                return self._identity.turned_away(request, Denied.NOBODY)
+                return self._identity.turned_away(request)
             except Fault as fault:
                 logger.error("fault", reason=fault.reason, detail=str(fault))
                 return self._unavailable(request, home_of(roles))
