@@ -56,7 +56,7 @@ def built():
 def provider():
     """Where it listens."""
     if not (shutil.which("node") and shutil.which("npm")):
-        assert "IVRGUARD_TESTS_SKIP_NOTHING" not in os.environ, "node and npm are missing"
+        assert "TESTS_SKIP_NOTHING" not in os.environ, "node and npm are missing"
         pytest.skip(
             "node or npm is missing: no real OpenID provider is run (Debian: apt-get install nodejs npm)"
         )

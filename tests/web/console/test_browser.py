@@ -44,7 +44,7 @@ ARGUMENTS = [
 def chromium() -> str:
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
-        assert "IVRGUARD_TESTS_SKIP_NOTHING" not in os.environ, "chromium is missing"
+        assert "TESTS_SKIP_NOTHING" not in os.environ, "chromium is missing"
         pytest.skip("no Chromium: install it (Debian's package chromium)")
     return found
 
