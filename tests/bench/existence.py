@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -74,10 +75,10 @@ def auc(one: Sequence[float], other: Sequence[float]) -> float:
 
 def measured(
     port: int, calls: int, begin: int, fresh: Iterator[int]
-) -> tuple[dict[str, list[float]], dict[str, set[bytes]]]:
-    """The time of the answer to the PIN, and everything that was said, by side."""
+) -> tuple[dict[str, list[float]], dict[str, Counter[bytes]]]:
+    """The time of the answer to the PIN, and everything that was said and how often, by side."""
     times: dict[str, list[float]] = {side: [] for side in SIDES}
-    said: dict[str, set[bytes]] = {side: set() for side in SIDES}
+    said: dict[str, Counter[bytes]] = {side: Counter() for side in SIDES}
     post = servers.poster(port)
     turn = [(side, number) for number in range(begin, begin + calls) for side in SIDES]
     place, answers, sid, asked_at = -1, 2, "", 0.0
@@ -87,7 +88,7 @@ def measured(
         nonlocal place, answers, sid, asked_at, number
         if answer and place >= 0:
             side = turn[place][0]
-            said[side].add(b"%d " % answers + LINK.sub(b"link", answer))
+            said[side][b"%d " % answers + LINK.sub(b"link", answer)] += 1
             if answers == 2:
                 times[side].append(time.perf_counter() - asked_at)
             else:
@@ -113,7 +114,7 @@ def report(calls: int) -> str:
     os.sched_setaffinity(0, {int(servers.LOAD_CORE)})
     fresh = itertools.count(int.from_bytes(os.urandom(6)))
     found: dict[tuple[str, str], list[float]] = {pair: [] for pair in itertools.combinations(SIDES, 2)}
-    words: dict[str, set[bytes]] = {side: set() for side in SIDES}
+    words: dict[str, Counter[bytes]] = {side: Counter() for side in SIDES}
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         folder = Path(place)
         ivr = stack.enter_context(servers.ivr(folder))
@@ -126,13 +127,25 @@ def report(calls: int) -> str:
             say(f"run {number + 1} of {RUNS}: {calls} calls a side")
             times, said = measured(guard.port, calls, number * calls, fresh)
             for side in SIDES:
-                words[side] |= said[side]
+                words[side] += said[side]
             for (one, other), areas in found.items():
                 areas.append(auc(times[one], times[other]))
-    same = words["known"] == words["unknown"] == words["locked"]
     lines = ["| sides | AUC of the time of the answer to the PIN | runs |", "| --- | --- | --- |"]
     for (one, other), areas in found.items():
         runs = ", ".join(f"{area:.3f}" for area in areas)
         lines.append(f"| {one} / {other} | {statistics.median(areas):.3f} | {runs} |")
-    verdict = "the same for all three, to the byte, links aside" if same else "**not the same**"
-    return "\n".join([*lines, "", f"{every:,} calls a side in {RUNS} runs. What was said: {verdict}."])
+    return "\n".join(
+        [*lines, "", f"{every:,} calls a side in {RUNS} runs. What was said: {_compared(words)}"]
+    )
+
+
+def _compared(words: dict[str, Counter[bytes]]) -> str:
+    """Whether all sides heard the same, and equally often; otherwise each document that they did not, and how often it was heard."""
+    apart = [one for one in set().union(*words.values()) if len({words[side][one] for side in SIDES}) > 1]
+    if not apart:
+        return "the same for all three, to the byte, links aside."
+    counts = (
+        f"- {', '.join(f'{side} {words[side][one]:,}' for side in SIDES)}: `{re.sub(r'<[^>]*>', ' ', one.decode())}`"
+        for one in sorted(apart)
+    )
+    return "\n".join(["**not the same**:", "", *counts])
