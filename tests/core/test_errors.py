@@ -9,6 +9,7 @@ from ivrguard.core.errors import (
     Fault,
     NotifyFault,
     OutOfSight,
+    ProviderFault,
     RecordFault,
     StoreFault,
     UpstreamFault,
@@ -21,6 +22,7 @@ REASONS = {
     UpstreamFault: "upstream",
     NotifyFault: "notify",
     DirectoryFault: "directory",
+    ProviderFault: "identity_provider",
     OutOfSight: "out_of_sight",
     Busy: "busy",
 }
