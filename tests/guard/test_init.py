@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog.testing
 
+from ivrguard import guard as guards
 from ivrguard.core.assurance import AnyOf
 from ivrguard.core.errors import StoreFault, UpstreamFault
 from ivrguard.core.flow import Flow, Upstream
 from ivrguard.core.rules import ANYONE, Demand, Rule, Target
-from ivrguard.guard import CONFLICTS_MAX, UNFINISHED_POLLS_MAX, WAIT_S, books
+from ivrguard.guard import CONFLICTS_MAX, UNFINISHED_POLLS_MAX, WAIT_S, Guard, books
 from ivrguard.keyring import Keyring
 from ivrguard.ports import Change, Key, Put, Reply, Request
 from ivrguard.telephony.links import Kind
@@ -767,3 +769,22 @@ async def test_so_many_ends_wait_and_no_more(centre: Centre, monkeypatch: pytest
     await guard.catch_up()
 
     assert [bool((await centre.stored(line)).ended_ms) for line in lines] == [False, True, True]
+
+
+# ── the end ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_store_that_does_not_answer_keeps_no_server_from_ending(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch
+):
+    """What waits to be recorded has a moment; then the log says that it is not on record."""
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    node = Guard(centre.world("ending"))
+    monkeypatch.setattr(guards, "CATCH_UP_S", 0.01)
+    monkeypatch.setattr(node, "catch_up", hangs)
+    with structlog.testing.capture_logs() as said:
+        await node.drain()
+    assert [(one["event"], one["reason"]) for one in said] == [("fault", "store")]
