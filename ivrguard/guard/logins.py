@@ -8,7 +8,9 @@ The laws of this file:
 2. **One answer for all that is not right**: unknown names, wrong passwords, wrong or used codes, locks. Each costs one argon2, three
    codes, and two acts of the store; the record alone knows why.
 3. **All at once**: whoever guesses learns nothing of one of the two until he has both; and a code's step is used once (RFC 6238, 5.2).
-4. A name that nobody has may be a password in the wrong field: it reaches neither log nor record, only its keyed hash does.
+4. **Who knocks fills nothing**: at most `AT_ONCE_MAX` are judged at once, and one more is turned away before anything is written; so the
+   record grows no faster than passwords can be hashed.
+5. A name that nobody has may be a password in the wrong field: it reaches neither log nor record, only its keyed hash does.
 """
 
 from contextlib import suppress
@@ -26,6 +28,8 @@ from ivrguard.guard import books, sessions, staff
 from ivrguard.guard.books import Values
 from ivrguard.guard.world import World
 from ivrguard.ports import AgentAccount, Change, Key, Put, Right, Verdict
+
+AT_ONCE_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Logins:
         self._world = world
         self._passwords = passwords
         self._apps = apps
+        self._flying = 0
 
     async def log_in(self, typed: Typed, secret: str, *, ended: str = "") -> bool:
         """
@@ -71,6 +76,15 @@ class Logins:
         let in, and what was not judged is not counted.
         """
         self._world.refuse_unrecorded()
+        if self._flying >= AT_ONCE_MAX:
+            raise Busy(f"{AT_ONCE_MAX} log-ins are being judged already")
+        self._flying += 1
+        try:
+            return await self._judged(typed, secret, ended)
+        finally:
+            self._flying -= 1
+
+    async def _judged(self, typed: Typed, secret: str, ended: str) -> bool:
         attempt = await self._counted(typed.name)
         account = attempt.account if attempt.allowed else None
         now = self._world.clock()

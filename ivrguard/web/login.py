@@ -8,9 +8,12 @@ The laws of this file:
 2. The form is believed only from our own page: it has the token of a cookie that the page gave (`__Host-ivrguard-door`). That cookie
    opens nothing, and what is logged in gets a new one: whoever plants a cookie has planted nothing.
 3. One answer for all that does not fit. Whoever logs in is led back to where he was, and never to another host (`is_local`).
-4. No page holds a secret; none is kept by a browser; no script runs, and it sends nowhere but here (web/console/pages.py).
+4. Who only knocks fills no record: of refusals in which the identity provider named nobody, `REFUSALS_RECORDED_A_MINUTE` are recorded at most; a
+   metric counts them all.
+5. No page holds a secret; none is kept by a browser; no script runs, and it sends nowhere but here (web/console/pages.py).
 """
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlencode
@@ -27,11 +30,13 @@ from ivrguard.web import sessions as browser
 from ivrguard.web.console.pages import Pages
 from ivrguard.web.identity import CALLBACK_PATH, LOGIN_PATH, LOGOUT_PATH, Identity, is_local
 from ivrguard.web.ops import Metrics
+from ivrguard.web.voice import Sparing
 
 DOOR_COOKIE = "__Host-ivrguard-door"
 LOGIN_COOKIE = "__Host-ivrguard-login"
 LOGIN_S = 600
 """How long somebody may take at the identity provider."""
+REFUSALS_RECORDED_A_MINUTE = 60
 HOME = "/.ivrguard/console/agent"
 
 logger = log.get()
@@ -113,6 +118,7 @@ class Login:
         self._logins = logins
         self._metrics = metrics
         self._provider = provider
+        self._sparing = Sparing(REFUSALS_RECORDED_A_MINUTE)
         self._pages = pages
 
     def routes(self) -> list[web.RouteDef]:
@@ -170,7 +176,8 @@ class Login:
             found = await self._provider.finish(request.query_string, cookie)
             if isinstance(found, Unfinished):
                 self._metrics.logins.labels("refused").inc()
-                await kept.refused(self._world, found.reason, found.subject)
+                if found.subject or self._sparing.take(asyncio.get_running_loop().time() / 60)[0]:
+                    await kept.refused(self._world, found.reason, found.subject)
                 return await self._page(request, "", "refused", status=403)
             before = browser.secret_of(request)
             begun = await kept.begin(

@@ -19,7 +19,7 @@ from ivrguard.factors.password import PasswordJudge
 from ivrguard.factors.pin import PinJudge
 from ivrguard.factors.totp import TotpJudge
 from ivrguard.guard import books, locks, logins, sessions, staff
-from ivrguard.guard.logins import Logins, Typed
+from ivrguard.guard.logins import AT_ONCE_MAX, Logins, Typed
 from ivrguard.ports import AgentAccount, Credential, Right, Wrong
 
 PASSWORD = "four tall ships at noon"
@@ -193,6 +193,32 @@ async def test_what_nobody_could_judge_is_not_counted(desk, centre, monkeypatch)
                 with pytest.raises(type(fault)):
                     await desk.enter()
     assert (await outcomes(centre))[-2:] == ["login_attempt:counted", "login_attempt:withdrawn"]
+    assert await desk.enter()
+
+
+async def test_a_crowd_at_the_door_fills_no_record(desk, centre, monkeypatch):
+    """Law 4: one more than are judged at once is turned away before a word is written, and comes in once there is room."""
+    room, full = asyncio.Event(), asyncio.Event()
+    real, inside = desk.passwords.judge, []
+
+    async def slow(*judged):
+        inside.append(1)
+        if len(inside) == AT_ONCE_MAX:
+            full.set()
+        await room.wait()
+        return await real(*judged)
+
+    monkeypatch.setattr(desk.passwords, "judge", slow)
+    waiting = [asyncio.create_task(desk.enter("nobody")) for _ in range(AT_ONCE_MAX)]
+    await full.wait()
+    before = await outcomes(centre)
+    one_more = asyncio.create_task(desk.enter())
+    done, _ = await asyncio.wait({one_more}, timeout=5)  # without law 4 it would wait with the others
+    room.set()
+    assert done
+    assert isinstance(one_more.exception(), Busy)
+    assert await outcomes(centre) == before
+    assert not any(await asyncio.gather(*waiting))
     assert await desk.enter()
 
 

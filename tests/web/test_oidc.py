@@ -704,3 +704,13 @@ async def test_nothing_of_it_is_told(stage, logged, capsys):
     assert not [
         got for got in browser.seen if "error" in parse_qs(urlsplit(got.headers.get("Location", "")).query)
     ]
+
+
+async def test_who_only_knocks_fills_no_record(stage, metric):
+    """Of answers in which the provider names nobody, so many in a minute are recorded; the metric counts them all."""
+    async with stage() as (puppet, guarded, browser):
+        asked = await begun(puppet, browser)
+        for _ in range(130):
+            assert (await back(browser, asked, state="another")).status == 403
+        assert 0 < len(await reasons(guarded)) < 130
+        assert await metric(guarded, 'ivrguard_logins_total{outcome="refused"}') == 130
