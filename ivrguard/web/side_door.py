@@ -33,7 +33,7 @@ from ivrguard.telephony.delivery import Malformed
 from ivrguard.telephony.rest import Asked, Unfit, What
 from ivrguard.web.ops import Metrics
 from ivrguard.web.provider import Provider
-from ivrguard.web.voice import BODY_DEADLINE_S, FORM, Sparing
+from ivrguard.web.voice import BODY_DEADLINE_S, FORM, Sparing, streamed
 
 PREFIX = "/.ivrguard/rest"
 REQUESTS_AT_ONCE_MAX = 64
@@ -233,7 +233,10 @@ class SideDoor:
                     if answer.content_type == "application/json":
                         return await self._in_json(answer)
                     deadline.reschedule(None)
-                    return await self._streamed(request, answer)
+                    headers = _returned(answer)
+                    if hdrs.CONTENT_LENGTH in answer.headers:
+                        headers[hdrs.CONTENT_LENGTH] = answer.headers[hdrs.CONTENT_LENGTH]
+                    return await streamed(request, answer, headers, STREAM_BYTES_MAX)
         except TimeoutError:
             raise Unfit(
                 504,
@@ -283,25 +286,6 @@ class SideDoor:
         for there, here in self._addresses:
             body = body.replace(there, here)
         return web.Response(status=answer.status, body=bytes(body), headers=_returned(answer))
-
-    async def _streamed(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-        headers = _returned(answer)
-        if hdrs.CONTENT_LENGTH in answer.headers:
-            headers[hdrs.CONTENT_LENGTH] = answer.headers[hdrs.CONTENT_LENGTH]
-        response = web.StreamResponse(status=answer.status, headers=headers)
-        await response.prepare(request)
-        sent = 0
-        try:
-            async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
-                sent += len(chunk)
-                if sent > STREAM_BYTES_MAX:
-                    raise aiohttp.ClientPayloadError
-                await response.write(chunk)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            # The status is out already: only a broken connection can tell that this is not all of it.
-            logger.error("media_lost", reason=type(error).__name__, size_bytes=sent)
-            request.protocol.force_close()
-        return response
 
     def _unfit(self, unfit: Unfit) -> web.Response:
         self._metrics.rest.labels("unauthorized" if unfit.status == 401 else "refused").inc()

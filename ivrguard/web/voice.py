@@ -19,7 +19,7 @@ The laws of this file:
 import asyncio
 import hashlib
 from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -71,6 +71,26 @@ def answer(body: bytes) -> web.Response:
 def fingerprint(delivered: bytes, key: bytes) -> str:
     """A delivery's name in its call: 96 bits, keyed."""
     return urlsafe_b64encode(hashlib.blake2b(delivered, digest_size=12, key=key).digest()).decode()
+
+
+async def streamed(
+    request: web.Request, source: aiohttp.ClientResponse, headers: Mapping[str, str], bytes_max: int
+) -> web.StreamResponse:
+    """The answer of another server, passed on as it comes, with these headers; what is longer, or breaks, ends with the connection."""
+    response = web.StreamResponse(status=source.status, headers=headers)
+    await response.prepare(request)
+    sent = 0
+    try:
+        async for chunk in source.content.iter_chunked(MEDIA_CHUNK_BYTES):
+            sent += len(chunk)
+            if sent > bytes_max:
+                raise aiohttp.ClientPayloadError
+            await response.write(chunk)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        # The status is out already: only a broken connection can tell that this is not all of it.
+        logger.error("media_lost", reason=type(error).__name__, size_bytes=sent)
+        request.protocol.force_close()
+    return response
 
 
 class Sparing:
@@ -325,27 +345,11 @@ class Voice:
                 if 300 <= source.status < 400:
                     logger.error("media_lost", reason="redirect", hint="name the media's final URL in TwiML")
                     return web.Response(status=502)
-                return await self._streamed(request, source)
+                named = {name: source.headers[name] for name in MEDIA_HEADERS if name in source.headers}
+                return await streamed(request, source, named, MEDIA_BYTES_MAX)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             logger.error("media_lost", reason=type(error).__name__)
             return web.Response(status=502)
-
-    async def _streamed(self, request: web.Request, source: aiohttp.ClientResponse) -> web.StreamResponse:
-        headers = {name: source.headers[name] for name in MEDIA_HEADERS if name in source.headers}
-        response = web.StreamResponse(status=source.status, headers=headers)
-        await response.prepare(request)
-        sent = 0
-        try:
-            async for chunk in source.content.iter_chunked(MEDIA_CHUNK_BYTES):
-                sent += len(chunk)
-                if sent > MEDIA_BYTES_MAX:
-                    raise aiohttp.ClientPayloadError
-                await response.write(chunk)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            # The status is out already: only a broken connection can tell that this is not all of it.
-            logger.error("media_lost", reason=type(error).__name__, size_bytes=sent)
-            request.protocol.force_close()
-        return response
 
     def _read(self, signed: Signed) -> Delivery:
         return delivery.read(signed.params, accounts=self._accounts)
