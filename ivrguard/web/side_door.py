@@ -37,6 +37,9 @@ from ivrguard.web.voice import BODY_DEADLINE_S, FORM, Sparing, streamed
 
 PREFIX = "/.ivrguard/rest"
 REQUESTS_AT_ONCE_MAX = 64
+ADMIT_S = 10.0
+"""For the decision: whoever is in a large conference is looked up one after the other."""
+
 ANSWER_S = 30.0
 """For a request and the beginning of its answer, or all of one in JSON."""
 
@@ -270,7 +273,16 @@ class SideDoor:
             form = delivery.parse_form(body)
         except Malformed as malformed:
             raise Unfit(400, rest.INVALID, malformed.reason, "the form cannot be read") from None
-        admitted = await self._door.admit(asked, form)
+        try:
+            async with asyncio.timeout(ADMIT_S):
+                admitted = await self._door.admit(asked, form)
+        except TimeoutError:
+            raise Unfit(
+                503,
+                rest.UNAVAILABLE,
+                "slow",
+                "it took too long to see whom this concerns: nothing was done",
+            ) from None
         return body if admitted == form else urlencode(admitted).encode()
 
     # ── answers ──────────────────────────────────────────────────────────────────────────────────────────

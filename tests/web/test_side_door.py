@@ -612,6 +612,20 @@ async def test_the_end_of_a_call_is_known_from_the_ivrs_own_callback(house, line
     assert [event for event, _ in await entries(house)][-1] == "session_ended"
 
 
+async def test_nothing_is_done_where_it_takes_too_long_to_see_whom_it_concerns(house, line, monkeypatch):
+    """A conference of hundreds, and a provider that is slow about each: no place at the door is held for minutes."""
+
+    async def hangs(*_):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(side_door, "ADMIT_S", 0.05)
+    monkeypatch.setattr(house.rig.server.world.store, "read", hangs)
+    status, code, message = await house.refused(
+        lambda client: client.calls(line.call_sid).update(twiml="<Response/>")
+    )
+    assert (status, code, "nothing was done" in message) == (503, 20503, True)
+
+
 async def test_nothing_is_done_while_the_store_is_down(house, line, monkeypatch):
     """503 in Twilio's shape; what is no matter of the rules passes all the same."""
 
