@@ -64,12 +64,8 @@ async def redeemed(house: House, caller: Caller, line: Line) -> int:
     try:
         return await house.redeem(caller, line)
     except aiohttp.ClientError:
-        before = house.road.first
-        house.road.first = lambda: 1
-        try:
+        with house.road.leading(lambda: 1):
             return await house.redeem(caller, line)
-        finally:
-            house.road.first = before
 
 
 async def steps(house: House, acts: Sequence[str] = Story.ACTS) -> list[Cut]:
@@ -114,20 +110,20 @@ async def _through(house: House, story: Story, cut: Cut, *, elsewhere: bool) -> 
             await anew[0]
         return at + 1 if elsewhere else at
 
-    house.road.again = again
-    for act in Story.ACTS:
-        if act != cut.act:
+    with house.road.leading(again=again):
+        for act in Story.ACTS:
+            if act != cut.act:
+                await story.act(act)
+                continue
+            victim.dies_at(cut.step, cut.nth)
             await story.act(act)
-            continue
-        victim.dies_at(cut.step, cut.nth)
-        await story.act(act)
-        if not anew:  # the answer was out already, or it was the desk's
-            anew.append(asyncio.create_task(_anew(victim)))
-        await anew[0]
-        last = story.line.requests[-1]
-        if act not in {"redeem", "hang up"}:
-            repeated = await story.line.repeat()
-            assert repeated.body == (last.answer.body if last.answer else b""), cut
+            if not anew:  # the answer was out already, or it was the desk's
+                anew.append(asyncio.create_task(_anew(victim)))
+            await anew[0]
+            last = story.line.requests[-1]
+            if act not in {"redeem", "hang up"}:
+                repeated = await story.line.repeat()
+                assert repeated.body == (last.answer.body if last.answer else b""), cut
 
 
 async def forsaken(house: House, cuts: Sequence[Cut]) -> Count:
@@ -143,15 +139,11 @@ async def forsaken(house: House, cuts: Sequence[Cut]) -> Count:
         callers.append(story.caller)
         for act in ("begin", "account"):
             await story.act(act)
-        house.road.tries = 1
         turns = itertools.count()
-        house.road.first = lambda turns=turns: min(
-            next(turns), 1
-        )  # all that comes behind goes to the other one
-        victim.dies_at(cut.step, cut.nth)
-        await story.act("wrong")
-        house.road.tries = 2
-        house.road.first = lambda: 0
+        # All that comes behind goes to the other one.
+        with house.road.leading(lambda turns=turns: min(next(turns), 1), tries=1):
+            victim.dies_at(cut.step, cut.nth)
+            await story.act("wrong")
         await _anew(victim)
     return await count(house, callers, gave_up=len(callers))
 
@@ -170,19 +162,19 @@ async def sending(house: House, steps: Sequence[str]) -> Count:
         anew.append(asyncio.create_task(_anew(victim)))
         return at + 1
 
-    house.road.again = again
-    for step in steps:
-        caller = await house.caller(texted="0")
-        callers.append(caller)
-        line = house.call(caller, path="/wire/amount")
-        await line.until_input()
-        await line.press(f"{caller.account}#")
-        victim.dies_at(step)
-        await line.press(caller.right())
-        await anew.pop()
-        await line.press(f"{calls.ANOTHER_CODE_KEY}#")
-        await line.press(house.carrier.code_for(caller.texted))
-        assert line.over, line.heard
+    with house.road.leading(again=again):
+        for step in steps:
+            caller = await house.caller(texted="0")
+            callers.append(caller)
+            line = house.call(caller, path="/wire/amount")
+            await line.until_input()
+            await line.press(f"{caller.account}#")
+            victim.dies_at(step)
+            await line.press(caller.right())
+            await anew.pop()
+            await line.press(f"{calls.ANOTHER_CODE_KEY}#")
+            await line.press(house.carrier.code_for(caller.texted))
+            assert line.over, line.heard
     found = await count(house, callers)
     for caller in callers:
         (line,) = caller.lines

@@ -1,7 +1,6 @@
 """What the guard stands on: a disk that is full, clocks that jump or differ, and being told to stop in the middle of calls."""
 
 import asyncio
-import itertools
 import signal
 import socket
 import time
@@ -70,19 +69,17 @@ async def log_full(house: House, *, calls: int) -> Count:
     """Nothing can be written to the log of either node: calls go on as ever."""
     for node in house.nodes:
         node.logs_to(Path("/dev/full"))
-    turns = itertools.count()
-    house.road.first = lambda: next(turns)
-    stories = [Story(house, await house.caller()) for _ in range(calls)]
-    for story in stories:
-        for act in Story.ACTS:
-            await story.act(act)
-    for node in house.nodes:
-        node.logs_to(None)
-    for _ in house.nodes:  # the next step leads it back
-        await Story(house, await house.caller()).act("begin")
+    with house.road.by_turns():
+        stories = [Story(house, await house.caller()) for _ in range(calls)]
+        for story in stories:
+            for act in Story.ACTS:
+                await story.act(act)
+        for node in house.nodes:
+            node.logs_to(None)
+        for _ in house.nodes:  # the next step leads it back
+            await Story(house, await house.caller()).act("begin")
     for node in house.nodes:
         node.lives()
-    house.road.first = lambda: 0
     return await count(house, [story.caller for story in stories])
 
 
@@ -163,11 +160,9 @@ async def clocks_differ(house: House) -> Count:
     """The second node is ten minutes ahead; guesses go to both by turns, before and while the account is locked."""
     caller = await house.caller()
     _set(house.nodes[1], SKEW_S)
-    turns = itertools.count()
-    house.road.first = lambda: next(turns)
-    for _ in range(4):
-        await _guesses_until_refused(house, caller)
-    house.road.first = lambda: 0
+    with house.road.by_turns():
+        for _ in range(4):
+            await _guesses_until_refused(house, caller)
     _set(house.nodes[1], 0)
     assert SKEW_S < LOCK_S
     found = await count(house, [caller])

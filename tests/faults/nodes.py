@@ -7,6 +7,7 @@ node, and where the connection breaks it delivers the very same bytes again, to 
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -250,6 +251,27 @@ class Road:
         self.retried = 0
         self._session = session
         self.cookie_jar = session.cookie_jar
+
+    @contextlib.contextmanager
+    def leading(
+        self,
+        first: Callable[[], int] | None = None,
+        again: Callable[[int], Awaitable[int]] | None = None,
+        *,
+        tries: int = 0,
+    ) -> Iterator[None]:
+        """Lead otherwise for a while; afterwards, and whatever happens, it leads as before: the next fault finds nothing of this one."""
+        before = self.first, self.again, self.tries
+        self.first, self.again, self.tries = first or self.first, again or self.again, tries or self.tries
+        try:
+            yield
+        finally:
+            self.first, self.again, self.tries = before
+
+    def by_turns(self) -> contextlib.AbstractContextManager[None]:
+        """Lead to each node in turn for a while."""
+        turns = itertools.count()
+        return self.leading(lambda: next(turns))
 
     @contextlib.asynccontextmanager
     async def request(self, method: str, url: URL, **named: object) -> AsyncIterator[aiohttp.ClientResponse]:

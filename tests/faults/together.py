@@ -1,7 +1,6 @@
 """Two nodes at the same moment: one webhook at both, fifty guesses, one token; one that stalls while the other goes on."""
 
 import asyncio
-import itertools
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,22 +18,20 @@ async def both_at_once(house: House, *, webhooks: int) -> Count:
     Both must get the same answer, or the one that came second none at all, and nothing may happen twice.
     """
     callers, found = [], Count()
-    turns = itertools.count()
-    house.road.first = lambda: next(turns)
-    while sum(len(line.requests) for caller in callers for line in caller.lines) < webhooks:
-        story = Story(house, await house.caller())
-        story.line.send_twice = True
-        callers.append(story.caller)
-        for act in Story.ACTS:
-            if story.line.over:
-                found.lost.append(f"a call broke off before {act!r}")
-                break
-            await story.act(act)
-        for request in story.line.requests:
-            answers = {answer.body for answer in (request.answer, request.twin) if answer is not None}
-            if request.purpose == "document" and len(answers) != 1:
-                found.doubled.append(f"two answers to {request.url}")
-    house.road.first = lambda: 0
+    with house.road.by_turns():
+        while sum(len(line.requests) for caller in callers for line in caller.lines) < webhooks:
+            story = Story(house, await house.caller())
+            story.line.send_twice = True
+            callers.append(story.caller)
+            for act in Story.ACTS:
+                if story.line.over:
+                    found.lost.append(f"a call broke off before {act!r}")
+                    break
+                await story.act(act)
+            for request in story.line.requests:
+                answers = {answer.body for answer in (request.answer, request.twin) if answer is not None}
+                if request.purpose == "document" and len(answers) != 1:
+                    found.doubled.append(f"two answers to {request.url}")
     found += await count(house, callers)
     return found
 
@@ -42,12 +39,10 @@ async def both_at_once(house: House, *, webhooks: int) -> Count:
 async def guess_at_once(house: House, *, calls: int) -> Count:
     """So many calls from as many numbers guess at one account at the same moment, by turns at each node."""
     caller = await house.caller()
-    turns = itertools.count()
-    house.road.first = lambda: next(turns)
-    lines = [await house.asked_for_pin(caller, number=f"+1557{number:07}") for number in range(calls)]
-    await asyncio.gather(*(line.press(caller.wrong()) for line in lines))
-    await asyncio.gather(*(line.hang_up() for line in lines if not line.over))
-    house.road.first = lambda: 0
+    with house.road.by_turns():
+        lines = [await house.asked_for_pin(caller, number=f"+1557{number:07}") for number in range(calls)]
+        await asyncio.gather(*(line.press(caller.wrong()) for line in lines))
+        await asyncio.gather(*(line.hang_up() for line in lines if not line.over))
     busy = sum(APOLOGY in " ".join(said(line)) for line in lines)  # no hash thread was free for them for long
     found = await count(house, [caller], gave_up=busy)
     looked_at = {
@@ -67,11 +62,9 @@ async def redeemed_at_once(house: House, *, tokens: int, desks: int = 10) -> Cou
         for act in ("begin", "account", "wrong", "right", "agent"):
             await story.act(act)
         await house.another_desk()
-        turns = itertools.count()
-        house.road.first = lambda turns=turns: next(turns)
         token = task(story.line)
-        await asyncio.gather(*(house.redeem(story.caller, story.line, token) for _ in range(desks)))
-        house.road.first = lambda: 0
+        with house.road.by_turns():
+            await asyncio.gather(*(house.redeem(story.caller, story.line, token) for _ in range(desks)))
         await story.act("hang up")
     found = await count(house, callers)
     found.lost += ["a token was worth nothing"] * sum(not caller.receipts for caller in callers)
@@ -99,14 +92,13 @@ async def stalled(house: House, cuts: Sequence[Cut]) -> Count:
             await until(lambda: slow.state() == "T", f"{slow.name} stops: {cut}")
             goes_on = house.folder / f"goes_on.{number}"
             slow.traces(goes_on)
-            house.road.first = lambda: 1
-            impatience.set()
-            await acting
+            with house.road.leading(lambda: 1):
+                impatience.set()
+                await acting
             slow.signal(signal.SIGCONT)
             if cut.step != "before the answer":  # nobody is there to take it: no step comes after that one
                 await until(lambda goes_on=goes_on: _answers(goes_on), f"{slow.name} goes on: {cut}")
             slow.lives()
-            house.road.first = lambda: 0
     return await count(house, callers)
 
 
