@@ -37,11 +37,12 @@ format: $(VENV)/.dev ## put the code in form
 bench: $(VENV)/.dev ## every benchmark beside its peers; writes docs/performance.md (half an hour; needs node and npm)
 	@PYTHONPATH=tests $(BIN)/python -m bench --page docs/performance.md
 
+LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml
+
 lock: $(VENV)/.dev ## write the lock files anew from pyproject.toml (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		pyproject.toml -o requirements.txt
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--extra dev pyproject.toml -o requirements-dev.txt
+	$(LOCK) -o requirements.txt
+	$(LOCK) --extra dev -o requirements-dev.txt
+	$(LOCK) --extra traces -c requirements-dev.txt -o requirements-traces.txt
 
 $(VENV)/.made:
 	@test -n "$(PYTHON)" || { echo "ivrguard needs Python 3.11 to 3.13 with venv (Debian: apt-get install python3 python3-venv)"; exit 1; }

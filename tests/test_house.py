@@ -248,7 +248,10 @@ def test_nothing_runs_without_assertions():
 # ── what the house rests on ──────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-traces.txt")
+
+
+@pytest.mark.parametrize("name", LOCKS)
 def test_every_requirement_is_locked_by_hash(name):
     """One version and its hashes: an install gets what was tested, or nothing."""
     entries = re.split(r"\n(?=\S)", (ROOT / name).read_text().replace("\\\n", " ").strip())
@@ -261,14 +264,18 @@ def test_every_requirement_is_locked_by_hash(name):
 def test_the_lock_files_hold_what_the_project_asks_for():
     """A dependency that was added and not locked would fail on a fresh clone only."""
     project = (ROOT / "pyproject.toml").read_text()
-    lists = re.findall(r"^(?:dependencies|dev) = \[\n(.*?)^\]", project, re.MULTILINE | re.DOTALL)
-    wanted = [re.findall(r'^    "([\w-]+)', each, re.MULTILINE) for each in lists]
-    locked = [
-        set(re.findall(r"^([\w-]+)(?:\[\w+\])?==", (ROOT / name).read_text(), re.MULTILINE))
-        for name in ("requirements.txt", "requirements-dev.txt")
-    ]
-    assert [set(wanted[0]) - locked[0], set(wanted[0] + wanted[1]) - locked[1]] == [set(), set()]
-    assert locked[0] <= locked[1]
+    lists = re.findall(r"^(dependencies|dev|traces) = \[\n(.*?)^\]", project, re.MULTILINE | re.DOTALL)
+    wanted = {of: set(re.findall(r'^    "([\w-]+)', each, re.MULTILINE)) for of, each in lists}
+    base, dev, traces = (
+        dict(re.findall(r"^([\w-]+)(?:\[\w+\])?==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
+        for name in LOCKS
+    )
+    assert wanted["dependencies"] <= base.keys()
+    assert wanted["dependencies"] | wanted["dev"] <= dev.keys()
+    assert wanted["dependencies"] | wanted["traces"] <= traces.keys()
+    assert base.items() <= dev.items(), "what is tested is not what is installed"
+    assert base.items() <= traces.items()
+    assert {name: traces[name] for name in traces.keys() & dev.keys()}.items() <= dev.items()
 
 
 def test_every_command_of_the_procfile_exists():
