@@ -1,16 +1,21 @@
 """
 Connections to PostgreSQL: URLs as hosts set them, TLS, poolers, and faults that say what to mend and never the password.
 
-TLS and the pooler are ends of our own in front of a real server: the wheel's is built without TLS, and a pooler in
-transaction mode does one thing that matters here: each transaction goes to another session.
+TLS is an end of our own in front of a real server: the wheel's is built without. So is the pooler that goes to another session
+for each transaction, in turn, which the real PgBouncer (behind it, at the end of this file) does only when it has to.
 """
 
 import asyncio
 import contextlib
 import itertools
+import os
 import secrets
+import shutil
+import socket
 import ssl
 import struct
+import subprocess
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -370,3 +375,50 @@ async def test_behind_a_pooler_that_hands_sessions_round(postgres, database):
         for words in ("", "?search_path=x"):
             with pytest.raises(StoreFault, match=r"[Aa]dd pgbouncer=true"):
                 await asked(url + words)
+
+
+@contextlib.contextmanager
+def pgbouncer(postgres, schema):
+    """The real one, in transaction mode, with three sessions; its URL, for a role whose tables are in `schema`."""
+    if shutil.which("pgbouncer") is None:
+        assert "TESTS_SKIP_NOTHING" not in os.environ, "pgbouncer is missing"
+        pytest.skip("PgBouncer is missing (Debian: apt-get install pgbouncer)")
+    postgres.sql(f"CREATE ROLE {schema} LOGIN SUPERUSER; ALTER ROLE {schema} SET search_path = {schema}")
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    users, words = postgres.data / f"{schema}.users", postgres.data / f"{schema}.ini"
+    users.write_text(f'"{schema}" ""\n')
+    words.write_text(
+        f"[databases]\npostgres = host={postgres.data} port={postgres.port}\n[pgbouncer]\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {users}\n"
+        "pool_mode = transaction\ndefault_pool_size = 3\nserver_reset_query_always = 1\n"
+    )
+    with subprocess.Popen(["pgbouncer", "-q", words], **postgres.as_user) as process:
+        try:
+            until = time.monotonic() + 20
+            while not answers(port):
+                assert process.poll() is None, "PgBouncer has ended"
+                assert time.monotonic() < until, "PgBouncer does not answer"
+                time.sleep(0.02)
+            yield f"postgresql://{schema}@127.0.0.1:{port}/postgres?pgbouncer=true"
+        finally:
+            process.terminate()
+    postgres.sql(f"DROP OWNED BY {schema}; DROP ROLE {schema}")
+
+
+def answers(port):
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def test_behind_pgbouncer_two_nodes_lose_nothing(postgres, database):
+    """The real one: each amendment sees the one before it, whichever node and whichever session it came by."""
+    with pgbouncer(postgres, database.rpartition("=")[2]) as url:
+        nodes = [await PostgresStore.open(url, chance=secrets.token_bytes) for _ in range(2)]
+        runs = await asyncio.gather(*(nodes[number % 2].amend([A], counting) for number in range(50)))
+        assert sorted(runs) == list(range(1, 51))
+        assert [await node.read(A) for node in nodes] == [Ledger(run=50)] * 2
+        assert [listed.id for listed in await nodes[0].list("ledger")] == [A.id]
+        for node in nodes:
+            await node.close()
