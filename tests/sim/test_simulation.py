@@ -1,7 +1,7 @@
 """
 Hundreds of callers, agents and attackers at once, on three nodes that fail, and ten promises looked at after every turn.
 
-`make test` plays a thousand calls, CI five thousand. A failure prints the one command that plays its seed again:
+`make test` plays a thousand calls, CI ten thousand. A failure prints the one command that plays its seed again:
 
     python -m pytest tests/sim --sim-seed 7 --sim-calls 1000
 """
@@ -20,7 +20,7 @@ from tests.sim import run
 
 ROOT = Path(__file__).parents[2]
 THOROUGH = settings.get_current_profile_name() != "dev"
-SEEDS, CALLS = (tuple(range(1, 6)), 1_000) if THOROUGH else (tuple(range(1, 5)), 250)
+SEEDS, CALLS = (tuple(range(1, 11)), 1_000) if THOROUGH else (tuple(range(1, 5)), 250)
 SOME = 60
 
 HAPPENS = (
