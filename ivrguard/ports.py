@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 from ivrguard.core.agents import OWN, Agent, Role
 from ivrguard.core.assurance import Kind
 from ivrguard.core.audit import Entry, Linked
+from ivrguard.core.conference import Room
 from ivrguard.core.lookup import NumberFacts
 
 T = TypeVar("T")
@@ -470,6 +471,16 @@ class Conferences(Protocol):
 
     async def unhold(self, account_sid: str, conference: str, call_sid: str, *, deadline_s: float) -> None:
         """Let it hear the room again."""
+
+    async def room_of_task(
+        self, account_sid: str, workspace: str, call_sid: str, *, deadline_s: float
+    ) -> Room | None:
+        """The conference in which TaskRouter has joined this leg with a worker; None: there is none that it is in now."""
+
+    async def ends_room(
+        self, account_sid: str, conference: str, call_sid: str, *, ends: bool, deadline_s: float
+    ) -> None:
+        """Have the room be over when this leg leaves it, or not."""
 
 
 class Pins(Protocol):

@@ -124,7 +124,9 @@ def twilio_of(configured: Settings) -> Twilio:
     lookup = TwilioLookup(sid, tokens[0], clock=wall_clock_ms, api_url=configured.lookup_api_url)
     first = {account: current[0] for account, current in configured.twilio_tokens.items()}
     recordings = TwilioRecordings(first, api_url=configured.recordings_api_url)
-    conferences = TwilioConferences(first, api_url=configured.calls_api_url)
+    conferences = TwilioConferences(
+        first, api_url=configured.calls_api_url, tasks_url=configured.tasks_api_url
+    )
     return Twilio(messenger, verify, lookup, recordings, conferences)
 
 

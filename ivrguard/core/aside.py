@@ -36,15 +36,22 @@ class Denied(StrEnum):
     ASIDE = "aside"
     ENDED = "ended"
     NO_SUCH_FACTOR = "no_such_factor"
+    NOT_FOUND = "not_found"
+    """TaskRouter could not be asked where the caller is."""
 
 
-def begin(flow: Flow, call: Call, leg: Leg, factor: str, nonce: str, now_ms: int) -> Call | Denied:
+def begin(
+    flow: Flow, call: Call, leg: Leg, factor: str, nonce: str, now_ms: int, found: Bridge | None = None
+) -> Call | Denied:
     """
-    The call, with a question for `factor` waiting at `nonce` ("": the one that this hand-over needs next), or why not.
+    The call, with a question for `factor` waiting at `nonce` ("": the one that this hand-over needs next), or why not. `found`: a room of
+    TaskRouter's, as it was looked up for this press.
 
     A button pressed while the caller is aside already changes nothing.
     """
     bridge = call.bridge
+    if found is not None and (bridge is None or not bridge.apart):
+        bridge = found
     if bridge is None:
         return Denied.NOT_BRIDGED
     if call.ended_ms is not None or not bridge.live:

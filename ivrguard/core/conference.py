@@ -9,9 +9,12 @@ The laws of this file:
 3. The caller is led aside by one press of the button at a time. Whatever comes of it he belongs back in the room: no way out of
    `LEADING` and `ASIDE` gives him anything but that, or the IVR, when the agent is gone.
 4. The IVR is told what its own `<Dial>` would have told it (https://www.twilio.com/docs/voice/twiml/dial#dial-action-parameters).
+5. A room that TaskRouter made for a task (`theirs`) stays TaskRouter's: the guard dials nobody into it, and ends nobody's leg but where the
+   room would have ended. It is looked up anew at each press of the button, and nothing tells when its agent leaves: that shows when he is
+   to hear the room again and is not there any more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -81,6 +84,9 @@ class Bridge:
     provider's name of the room. `result`: of the agent's leg, in the words of `DialCallStatus`, "" while it lives. `screened`: the
     agent hears something before he enters. `ring_s`: how long he is rung, `rings_until_ms`: until when anybody waits for him. `holding`: the agent hears music. `aside`: the nonce of the last time aside; `last`: how it ended.
     `claimed`, `claimed_ms`: what somebody is doing for it.
+
+    `theirs`: law 5, its name; "": it is the guard's own, and `held` says all of it. `label`: the caller's in such a room, and `ends`
+    whether it is over when he leaves it.
     """
 
     id: str
@@ -101,6 +107,9 @@ class Bridge:
     last: str = ""
     claimed: str = ""
     claimed_ms: int = 0
+    theirs: str = ""
+    label: str = ""
+    ends: bool = False
 
     @property
     def live(self) -> bool:
@@ -120,6 +129,20 @@ class Bridge:
         return self.stage in {Stage.LEADING, Stage.ASIDE}
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """
+    A conference that TaskRouter made, with the caller of a task in it. `sid`: the provider's name of it; `name`: its own; `agent`: the
+    CallSid of the worker's leg; `label`: the caller's in it; `ends`: whether it is over when he leaves.
+    """
+
+    sid: str
+    name: str
+    agent: str
+    label: str
+    ends: bool
+
+
 def due(bridge: Bridge, now_ms: int) -> Errand | None:
     """What is to be done now, unless somebody is at it."""
     errand = _wanted(bridge, now_ms)
@@ -134,10 +157,16 @@ def _wanted(bridge: Bridge, now_ms: int) -> Errand | None:
             return Errand.DIAL
         case Stage.RINGING if bridge.result or now_ms >= bridge.rings_until_ms:
             return Errand.GO_ON
+        case Stage.TALKING if bridge.theirs and bridge.result:
+            return Errand.GO_ON
         case Stage.TALKING if bridge.holding:
             return Errand.UNHOLD
         case Stage.LEADING if now_ms - bridge.since_ms >= LEAD_MS:
             return Errand.GIVE_UP
+        case Stage.OVER if bridge.theirs and not bridge.result and bridge.holding and not bridge.ends:
+            return Errand.UNHOLD
+        case Stage.OVER if bridge.theirs and not (bridge.ends and bridge.holding):
+            return None
         case Stage.OVER if bridge.agent and not bridge.result:
             return Errand.END
         case _:
@@ -198,6 +227,29 @@ def led(bridge: Bridge, nonce: str, now_ms: int) -> Bridge:
     return replace(bridge, stage=Stage.LEADING, since_ms=now_ms, aside=nonce)
 
 
+def of_task(id_: str, nonce: str, room: Room, now_ms: int) -> Bridge:
+    """A room that TaskRouter made, as it was found: caller and agent are in it."""
+    return Bridge(
+        id_,
+        nonce,
+        "",
+        Stage.TALKING,
+        since_ms=now_ms,
+        agent=room.agent,
+        conference=room.sid,
+        answered_ms=now_ms,
+        theirs=room.name,
+        label=room.label,
+        ends=room.ends,
+    )
+
+
+def alone(bridge: Bridge) -> Bridge:
+    """Somebody waits in a room of TaskRouter's that should have two in it: whether the agent is there still is looked up (law 5)."""
+    waits = bridge.theirs and bridge.stage is Stage.TALKING
+    return replace(bridge, holding=True) if waits else bridge
+
+
 def arrived(bridge: Bridge, now_ms: int) -> Bridge:
     """The caller is at the keypad."""
     return replace(bridge, stage=Stage.ASIDE, since_ms=now_ms) if bridge.stage is Stage.LEADING else bridge
@@ -254,12 +306,21 @@ class Beside:
     last: str
 
 
-def beside(bridge: Bridge | None) -> Beside | None:
-    """None for a call that the guard does not bridge: nobody can be led aside."""
+def of_a_task(flow: Flow, queues: Sequence[str]) -> bool:
+    """Whether who was handed over to these queues is connected by TaskRouter, in a room that the guard can look up."""
+    return bool(flow.workspace) and any(queue.startswith("workflow:") for queue in queues)
+
+
+def beside(flow: Flow, bridge: Bridge | None, queues: Sequence[str], *, over: bool) -> Beside | None:
+    """
+    None for a call whose agent nobody can be led aside from. `queues`: of its last hand-over; `over`: it has ended. Whether there is a
+    room of TaskRouter's shows when the button is pressed.
+    """
+    task = of_a_task(flow, queues)
     if bridge is None:
-        return None
+        return Beside(not over, apart=False, last="") if task else None
     ready = bridge.stage is Stage.TALKING and not bridge.result
-    return Beside(ready, bridge.apart, bridge.last)
+    return Beside(ready or (task and not bridge.live and not over), bridge.apart, bridge.last)
 
 
 def check_bridges(flow: Flow) -> Iterator[Finding]:
@@ -268,7 +329,13 @@ def check_bridges(flow: Flow) -> Iterator[Finding]:
         if not rule.demand.bridge:
             continue
         kind = rule.transfer.kind if rule.transfer is not None else ""
-        if kind not in BRIDGED_KINDS:
+        if kind == "workflow":
+            yield Finding(
+                ("rules", position, "bridge"),
+                "TaskRouter dials its workers itself; take `bridge` out and name the `workspace` of the flow: then callers whom it connects "
+                "can be led aside from its conference",
+            )
+        elif kind not in BRIDGED_KINDS:
             yield Finding(
                 ("rules", position, "bridge"),
                 f"the guard can bridge a transfer to {', '.join(BRIDGED_KINDS[:-1])} or {BRIDGED_KINDS[-1]}; write "

@@ -150,7 +150,7 @@ class Flow:
     `token_valid_s`: how long an agent has to redeem a token. `ceiling`: the most chance of a break in a year that
     `check` lets pass. `sensitive`: what must not fall to the default or be open to anyone. `phrases`: what is a threat when
     a caller says it, as core/incidents.py's `words_of` has it. `hold_music`: the URL of what is heard while somebody waits in
-    a room of the guard's; "": the provider's own.
+    a room of the guard's; "": the provider's own. `workspace`: TaskRouter's, whose tasks say which conference a caller is in; "": none is asked.
     """
 
     name: str
@@ -176,6 +176,7 @@ class Flow:
     pin_change: PinChange | None = None
     recording: Recording = Recording.IGNORE
     hold_music: str = ""
+    workspace: str = ""
     sense: Sense = Sense()
     phrases: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)

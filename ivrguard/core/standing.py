@@ -154,7 +154,7 @@ def standing_of(flow: Flow, call: Call, books: Books, legs: Sequence[Leg], now_m
         disabled=disabled,
         began_ms=call.began_ms,
         now_ms=now_ms,
-        aside=beside(call.bridge),
+        aside=beside(flow, call.bridge, leg.queues, over=call.ended_ms is not None),
         ways=tuple(_way(flow, call, factor) for factor in needs or ()),
     )
 

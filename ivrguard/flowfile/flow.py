@@ -86,6 +86,7 @@ def read_flow(reader: Reader, root: Node, prompts: Prompts) -> tuple[Flow, tuple
         pin_change=_pin_change(reader, of.get("pin_change")),
         recording=reader.choice(of.get("recording"), forms.RECORDINGS, Recording.IGNORE),
         hold_music=reader.word(of.get("hold_music"), forms.AUDIO, ""),
+        workspace=reader.word(of.get("workspace"), forms.WORKSPACE, ""),
         sense=read_sense(reader, of.get("sense")),
         phrases=read_phrases(reader, of.get("threats")),
     )

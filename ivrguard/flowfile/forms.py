@@ -125,6 +125,7 @@ AUDIO = Word(
     r"https?://[^\s?#@\\/]+/[^\s#@\\]*",
     "an https URL without user and fragment, such as https://media.example.com/pin.mp3",
 )
+WORKSPACE = Word("WS[0-9a-f]{32}", "the SID of a TaskRouter workspace: WS and 32 hex digits")
 CHANCE = Word(r"[0-9]*\.?[0-9]+(?:[eE]-[0-9]{1,2})?", "a chance between 0 and 1, such as 0.001")
 
 PATH = Glob(
@@ -185,7 +186,7 @@ RECORDINGS: Mapping[str, Recording] = {recording.value: recording for recording 
 FLOW_KEYS = (
     "flow", "numbers", "upstream", "language", "voice", "languages", "timezone", "tries", "token_valid",
     "identify", "factors", "levels", "rules", "default", "sensitive", "pin_change", "recording", "hold_music",
-    "lockout", "ceiling", "sense", "threats",
+    "workspace", "lockout", "ceiling", "sense", "threats",
 )  # fmt: skip
 FLOW_NEEDED = {
     "flow": "flow: bank",

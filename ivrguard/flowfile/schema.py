@@ -221,6 +221,12 @@ def _proofs() -> dict[str, Json]:
             "What is heard while somebody waits in a conference of the guard's; the provider's own, where it is left out",
             example="https://media.bank.example/waiting.mp3",
         ),
+        "workspace": shapes.key(
+            shapes.word(forms.WORKSPACE),
+            "TaskRouter's workspace: callers whom it connects with a worker in a conference, as Flex does, can be led aside from it to the "
+            "keypad. Left out: they cannot",
+            example="WS0123456789abcdef0123456789abcdef",
+        ),
     }
 
 

@@ -425,6 +425,8 @@ class Guard:
         """The IVR is told what its `<Dial>` would have told it: nobody else does, as the caller had left the room."""
         bridge, mounted = call.bridge, await self.world.flow_of(call)
         assert bridge is not None
+        if bridge.theirs:
+            return
         held = Held.unpacked(self.world.unseal(bridge.held, f"bridge/{call.sid}"))
         if mounted is None or not held.dialling.action:
             return

@@ -10,6 +10,8 @@ The laws of this file:
    have been done all the same heals by itself: a second agent's leg is ended when it is first heard of.
 3. Where it cannot be done the call stays as it was: the caller with his agent, and nothing proved.
 4. Whoever does not hold a call is told nothing of it, as if it had never been (held.py).
+5. In a room of TaskRouter's (core/conference.py, law 5) the caller is a guest: it is asked for at the press of the button, it stays open
+   while he is aside, and he comes back into it as he was in it before.
 """
 
 import json
@@ -31,7 +33,7 @@ from ivrguard.core.errors import Fault, NotifyFault
 from ivrguard.core.flow import Flow
 from ivrguard.core.handoff import Alias, Leg
 from ivrguard.core.values import replace
-from ivrguard.guard import books
+from ivrguard.guard import books, tasks
 from ivrguard.guard import desk as desks
 from ivrguard.guard.acts import later_legs, passed_on
 from ivrguard.guard.background import Background
@@ -130,8 +132,18 @@ def caller_document(
     world: World, keys: Keys, flow: Flow, call: Call, bridge: Bridge, *, again: bool
 ) -> bytes:
     """The way into the room, for the caller; `again`: back from aside, with a word first."""
-    held = Held.unpacked(world.unseal(bridge.held, f"bridge/{call.sid}"))
     first = [said(spoken(flow, call), "hold")] if again else []
+    if bridge.theirs:
+        joined = twiml.conference(
+            bridge.theirs,
+            label=bridge.label,
+            ends=bridge.ends,
+            starts=False,  # whoever is alone there hears music, and by that the guard hears of it
+            action=_url(world, bridge.nonce),
+            wait=_url(world, f"wait/{bridge.id}"),
+        )
+        return twiml.response(*first, joined)
+    held = Held.unpacked(world.unseal(bridge.held, f"bridge/{call.sid}"))
     joined = twiml.conference(
         room_of(keys, bridge),
         label=CALLER,
@@ -170,6 +182,8 @@ class Bridges:
         if found is None:
             return twiml.response(twiml.redirect(MUSIC_URL))
         call, mounted = found
+        if call.bridge is not None and call.bridge.theirs:
+            await self._amend(call.sid, leg_id, lambda bridge, _: conference.alone(bridge))
         self.attend(call.sid)
         music = mounted.flow.hold_music
         return twiml.response(twiml.play(music) if music else twiml.redirect(MUSIC_URL))
@@ -306,11 +320,15 @@ class Bridges:
                 logger.error(
                     "bridge_fault", reason=fault.reason, why=fault.why, errand=errand, detail=str(fault)
                 )
-                if errand is not Errand.DIAL:
+                if errand is Errand.DIAL:
+                    await self._over(call.sid, "failed")
+                elif errand is Errand.UNHOLD and fault.why == "gone":  # it was he who was to hear the room
+                    await self._over(call.sid, "completed")
+                else:
                     return
-                await self._amend(
-                    call.sid, "", lambda bridge, now: conference.agent_over(bridge, "failed", now)
-                )
+
+    async def _over(self, sid: str, status: str) -> None:
+        await self._amend(sid, "", lambda bridge, now: conference.agent_over(bridge, status, now))
 
     async def _claimed(self, sid: str) -> tuple[Call, Errand] | None:
         key, now = books.call_key(sid), self._world.clock()
@@ -349,7 +367,7 @@ class Bridges:
             case Errand.END:
                 await self._insist(lambda it: it.hang_up(account, bridge.agent, deadline_s=TRY_DEADLINE_S))
             case Errand.GIVE_UP:  # pragma: no branch -- there are no other errands
-                pass  # he is taken for back already
+                await self._as_before(call)  # he is taken for back already
         await self._amend(call.sid, bridge.id, lambda bridge, now: conference.done(bridge, errand, now))
 
     async def _dial(self, call: Call, bridge: Bridge) -> None:
@@ -429,6 +447,7 @@ class Bridges:
         if found is None:
             return None
         flow, leg_key = self._world.as_it_is_now(found.mounted), books.leg_key(found.legs[-1].id)
+        theirs = await tasks.room_of(self._world, flow, found)
         key, now, nonce = books.call_key(call_sid), self._world.clock(), self._world.nonce()
         later = later_legs(found)
 
@@ -437,7 +456,11 @@ class Bridges:
             still = isinstance(call, Call) and call.legs == found.call.legs and not passed_on(values, later)
             if not still or not isinstance(call, Call) or not isinstance(leg, Leg) or not holds(agent, leg):
                 return Change(None)
-            begun = aside.begin(flow, call, leg, factor, nonce, now)
+            begun = (
+                theirs
+                if isinstance(theirs, Denied)
+                else aside.begin(flow, call, leg, factor, nonce, now, found=theirs)
+            )
             if isinstance(begun, Denied):
                 entry = entry_of(call, "authn_aside_denied", now, begun.value, agent=agent.name)
                 return Change(begun, (), (entry,))
@@ -450,16 +473,34 @@ class Bridges:
             self._background.start(self._lead_aside(begun, nonce))
         return begun
 
+    async def _as_before(self, call: Call) -> None:
+        """The caller is in TaskRouter's room still: it ends with him again, if it did."""
+        bridge, account = call.bridge, call.account_sid
+        if bridge is not None and bridge.theirs and bridge.ends:
+            await self._quietly(
+                call,
+                lambda it: it.ends_room(
+                    account, bridge.conference, call.sid, ends=True, deadline_s=TRY_DEADLINE_S
+                ),
+            )
+
     async def _lead_aside(self, call: Call, nonce: str) -> None:
         """Lead the caller to the question, and let the agent hear music; or, if he cannot be led, leave all as it was."""
         account, bridge, url = call.account_sid, call.bridge, _url(self._world, nonce)
         assert bridge is not None
         try:
+            if bridge.theirs and bridge.ends:
+                await self._insist(
+                    lambda it: it.ends_room(
+                        account, bridge.conference, call.sid, ends=False, deadline_s=TRY_DEADLINE_S
+                    )
+                )
             await self._insist(lambda it: it.lead(account, call.sid, url, deadline_s=TRY_DEADLINE_S))
         except Fault as fault:
             why = fault.why if isinstance(fault, NotifyFault) else fault.reason
             logger.error("aside_not_reached", reason=fault.reason, why=why, detail=str(fault))
             await self._unreached(call.sid, nonce, why)
+            await self._as_before(call)
             return
         mounted = await self._world.flow_of(call)
         music = (

@@ -36,7 +36,7 @@ from ivrguard.guard.requests import Hook, about, asked_for_more, incoming, led_o
 from ivrguard.guard.words import neutral, rendered
 from ivrguard.guard.world import Mounted, World
 from ivrguard.ports import Change, Key, Put, Reply, Request, Right
-from ivrguard.telephony import bridging, document
+from ivrguard.telephony import bridging, document, twiml
 from ivrguard.telephony.delivery import Delivery
 from ivrguard.telephony.links import Inward, Kind, resolve
 
@@ -427,6 +427,9 @@ class Webhook:
 
     async def _come_back(self, bridge: conference.Bridge) -> tuple[Event, document.Document | None]:
         """On in the IVR: what its `<Dial>` asks for, as a request like any other, or what follows it."""
+        if bridge.theirs:  # nothing follows: the IVR heard when he left its queue
+            read = document.read(twiml.response(), "text/xml", self._flow.upstream.url)
+            return await self._replied(read, 0), read
         kept = Held.unpacked(self._unseal(bridge.held, "bridge"))
         if kept.dialling.action:
             told = conference.outcome(bridge, self._world.clock())

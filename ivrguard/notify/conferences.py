@@ -1,5 +1,6 @@
 """
-Twilio's live calls and conferences: legs dialled, led elsewhere, ended, put on hold. Implements `ports.Conferences`.
+Twilio's live calls and conferences: legs dialled, led elsewhere, ended, put on hold; and TaskRouter's, where it has joined a caller with
+a worker. Implements `ports.Conferences`.
 
 1. Who hears something before he enters the room is a call of its own whose document leads him there
    (https://www.twilio.com/docs/voice/api/call-resource#create-a-call); who does not is a participant
@@ -9,16 +10,22 @@ Twilio's live calls and conferences: legs dialled, led elsewhere, ended, put on 
 3. A room is named by its SID, or looked up by its name when nobody has told the SID.
 4. **Gone** is a fault of its own: no such leg or room any more (20404), no call in progress (21220). Who ends a leg has what he
    wanted then.
-5. The laws of notify/rest.py.
+5. A task is found by the CallSid in its attributes, which TaskRouter puts there itself and adds the `conference` to
+   (https://www.twilio.com/docs/taskrouter/api/task#read-multiple-task-resources, `EvaluateTaskAttributes`;
+   https://www.twilio.com/docs/flex/developer/conference). Attributes can be written by whoever has the account's keys: so it counts only
+   that the caller's leg is found **in** the conference, alive, by its own resource.
+6. The laws of notify/rest.py.
 """
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from twilio.base import values
 from twilio.rest import Client
 
+from ivrguard.core.conference import Room
 from ivrguard.core.errors import NotifyFault
 from ivrguard.notify.rest import NOT_FOUND, Meaning, Refused, Rest, garbled
 from ivrguard.ports import Invitation
@@ -39,21 +46,31 @@ MEANINGS: Mapping[int, Meaning] = {
 
 _EVENTS = ["initiated", "answered", "completed"]
 _SID = re.compile(r"CF[0-9a-f]{32}")
+_LEG = re.compile(r"CA[0-9a-f]{32}")
+TASKS_MAX = 20
+"""Of one call: it may have been handed over more than once, and a transfer makes a task of its own."""
 
 
 class TwilioConferences:
     """
     Moves legs of several accounts. `tokens`: AccountSid -> auth token.
 
-    `api_url`: where the API is, for tests and for Twilio's regions.
+    `api_url`, `tasks_url`: where the APIs are, for tests and for Twilio's regions.
     """
 
-    def __init__(self, tokens: Mapping[str, str], *, api_url: str = "https://api.twilio.com") -> None:
+    def __init__(
+        self,
+        tokens: Mapping[str, str],
+        *,
+        api_url: str = "https://api.twilio.com",
+        tasks_url: str = "https://taskrouter.twilio.com",
+    ) -> None:
         self._rest = Rest("call", MEANINGS)
         self._clients: dict[str, Client] = {}
         for account_sid, auth_token in tokens.items():
             client = self._rest.client(account_sid, auth_token)
             client.api.base_url = api_url
+            client.taskrouter.base_url = tasks_url
             self._clients[account_sid] = client
 
     async def invite(self, account_sid: str, invitation: Invitation, *, deadline_s: float) -> str:
@@ -84,7 +101,7 @@ class TwilioConferences:
                     **common,
                 )
                 sid = entered.call_sid
-            if not re.fullmatch("CA[0-9a-f]{32}", sid or ""):
+            if not _LEG.fullmatch(sid or ""):
                 raise garbled()
             return str(sid)
 
@@ -121,6 +138,36 @@ class TwilioConferences:
             one = await self._participant(client, conference, call_sid)
             await one.update_async(hold=False)
 
+    async def room_of_task(
+        self, account_sid: str, workspace: str, call_sid: str, *, deadline_s: float
+    ) -> Room | None:
+        """The conference that TaskRouter put this leg into, if it is in it still. Raises `core.errors.NotifyFault`."""
+        client = self._of(account_sid)
+        async with self._rest.asking(deadline_s):
+            tasks = await client.taskrouter.v1.workspaces(workspace).tasks.list_async(
+                evaluate_task_attributes=f'call_sid == "{call_sid}"', limit=TASKS_MAX
+            )
+            for sid, worker in dict.fromkeys(_rooms(tasks, call_sid)):
+                try:
+                    room = await client.conferences(sid).fetch_async()
+                    caller = await client.conferences(sid).participants(call_sid).fetch_async()
+                except Refused as refused:
+                    if refused.code in _OVER:
+                        continue
+                    raise
+                if str(room.status) == "in-progress" and str(caller.call_sid) == call_sid:
+                    ends = caller.end_conference_on_exit is True
+                    return Room(sid, str(room.friendly_name), worker, str(caller.label or ""), ends)
+        return None
+
+    async def ends_room(
+        self, account_sid: str, conference: str, call_sid: str, *, ends: bool, deadline_s: float
+    ) -> None:
+        """Whether the room is over when this leg leaves it. Raises `core.errors.NotifyFault`."""
+        one = self._of(account_sid).conferences(conference).participants(call_sid)
+        async with self._rest.asking(deadline_s):
+            await one.update_async(end_conference_on_exit=ends)
+
     async def _participant(self, client: Client, conference: str, call_sid: str) -> Any:
         if not _SID.fullmatch(conference):
             found = await client.conferences.list_async(friendly_name=conference, limit=20)
@@ -138,3 +185,14 @@ class TwilioConferences:
     async def close(self) -> None:
         """Close the connections; call it when nothing is under way any more."""
         await self._rest.close()
+
+
+def _rooms(tasks: Any, call_sid: str) -> Iterator[tuple[str, str]]:
+    """The conferences that tasks of this call name, with the worker's leg; those of tasks that a worker has, first."""
+    for task in sorted(tasks, key=lambda task: str(task.assignment_status) != "assigned"):
+        attributes = json.loads(task.attributes)
+        conference = attributes.get("conference") or {}
+        worker = str((conference.get("participants") or {}).get("worker"))
+        sid, own = str(conference.get("sid")), attributes.get("call_sid") == call_sid
+        if own and _SID.fullmatch(sid) and _LEG.fullmatch(worker) and worker != call_sid:
+            yield sid, worker

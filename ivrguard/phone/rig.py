@@ -32,6 +32,7 @@ from ivrguard.phone.exchange import Exchange, Line
 from ivrguard.phone.lookup import Lookup
 from ivrguard.phone.messages import Messages
 from ivrguard.phone.recordings import Recordings
+from ivrguard.phone.taskrouter import TaskRouter
 from ivrguard.phone.verify import SERVICE_SID, TEMPLATE_SID, Verify
 from ivrguard.ports import Account, Store
 from ivrguard.stores.memory import MemoryStore
@@ -77,8 +78,8 @@ class Rig:
     """
     What is running. `guard_url`, `ops_url`, `ivr_url`: on loopback.
 
-    `carrier`: every text message, those of Verify too. `verify`, `lookup`, `recordings`, `calls`, `conferences`: Twilio's
-    other APIs, which the guard asks when a flow wants it to; those of live calls and of conferences are one.
+    `carrier`: every text message, those of Verify too. `verify`, `lookup`, `recordings`, `calls`, `conferences`, `tasks`:
+    Twilio's other APIs, which the guard asks when a flow wants it to; those of live calls and of conferences are one.
     """
 
     server: Server
@@ -89,6 +90,7 @@ class Rig:
     recordings: Recordings
     calls: Calls
     conferences: Conferences
+    tasks: TaskRouter
     store: Store
     keyring: Keyring = field(repr=False)
     flow: Flow
@@ -226,7 +228,12 @@ async def rig(
         exchange = Exchange(session, ACCOUNT_SID, AUTH_TOKEN)
         calls = Calls(exchange)
         conferences = Conferences(calls)
-        rooms = TwilioConferences({ACCOUNT_SID: AUTH_TOKEN}, api_url=await listen(conferences.app(), stack))
+        tasks = TaskRouter(calls, conferences)
+        rooms = TwilioConferences(
+            {ACCOUNT_SID: AUTH_TOKEN},
+            api_url=await listen(conferences.app(), stack),
+            tasks_url=await listen(tasks.app(), stack),
+        )
         stack.push_async_callback(rooms.close)
         flow = replace(flow, upstream=Upstream(ivr_url + path, flow.upstream.also))
         parts = Parts(
@@ -257,6 +264,7 @@ async def rig(
             recordings=twilio.recordings,
             calls=calls,
             conferences=conferences,
+            tasks=tasks,
             store=store,
             keyring=keyring,
             flow=flow,

@@ -157,6 +157,11 @@ class Settings(BaseModel):
         "Where agents are dialled, and callers led aside and back: the region of the calls, or a test double.",
         "https://api.dublin.ie1.twilio.com",
     )
+    tasks_api_url: Annotated[str, AfterValidator(forms.url)] = _setting(
+        "https://taskrouter.twilio.com",
+        "Where TaskRouter is asked which conference a caller is in: its region, or a test double.",
+        "https://taskrouter.dublin.ie1.twilio.com",
+    )
     watch_transfers: bool = _setting(
         False,
         "Whether Twilio is asked, when a call is over, whom it dialled: a transfer that went round the guard is an alert (side-door.md).",

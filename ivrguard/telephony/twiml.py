@@ -88,6 +88,7 @@ def conference(
     *,
     label: str,
     ends: bool,
+    starts: bool = True,
     action: str = "",
     status: str = "",
     wait: str = "",
@@ -98,20 +99,22 @@ def conference(
     """
     Join the conference `room` (https://www.twilio.com/docs/voice/twiml/conference), without a beep.
 
-    `ends`: whether it is over when this leg leaves. `action`: where the leg comes then, asked for by POST; "": its document goes on.
-    `status`: where it is told that somebody joins; `wait`: what is heard until two are there. `record`: from when it starts.
+    `starts`: whether it begins when this leg comes; `ends`: whether it is over when this leg leaves; `label`: "" for none. `action`: where
+    the leg comes then, asked for by POST; "": its document goes on. `status`: where it is told that somebody joins; `wait`: what is heard
+    until two are there. `record`: from when it starts.
     """
     dial = f' action="{_escaped(action)}" method="POST"' if action else ""
     dial += f' timeLimit="{time_limit_s:d}"' if time_limit_s is not None else ""
     dial += ' hangupOnStar="true"' if hangup_on_star else ""
+    named = f' participantLabel="{_escaped(label)}"' if label else ""
     told = f' statusCallback="{_escaped(status)}" statusCallbackMethod="POST" statusCallbackEvent="join"'
     heard = f' waitUrl="{_escaped(wait)}" waitMethod="POST"'
     more = (
         (told if status else "") + (heard if wait else "") + (' record="record-from-start"' if record else "")
     )
     return Verb(
-        f'<Dial{dial}><Conference beep="false" startConferenceOnEnter="true"'
-        f' endConferenceOnExit="{"true" if ends else "false"}" participantLabel="{_escaped(label)}"{more}>'
+        f'<Dial{dial}><Conference beep="false" startConferenceOnEnter="{"true" if starts else "false"}"'
+        f' endConferenceOnExit="{"true" if ends else "false"}"{named}{more}>'
         f"{_escaped(room)}</Conference></Dial>"
     )
 

@@ -28,6 +28,7 @@ from prometheus_client import Counter, Histogram
 from ivrguard import log
 from ivrguard.core.assurance import Kind
 from ivrguard.core.audit import Entry, Linked
+from ivrguard.core.conference import Room
 from ivrguard.core.errors import Fault
 from ivrguard.core.handoff import Desk
 from ivrguard.core.lookup import NumberFacts
@@ -396,6 +397,22 @@ class WatchedConferences:
     async def unhold(self, account_sid: str, conference: str, call_sid: str, *, deadline_s: float) -> None:
         """See `ports.Conferences.unhold`."""
         await self._probe.watch(self.behind.unhold(account_sid, conference, call_sid, deadline_s=deadline_s))
+
+    async def room_of_task(
+        self, account_sid: str, workspace: str, call_sid: str, *, deadline_s: float
+    ) -> Room | None:
+        """See `ports.Conferences.room_of_task`."""
+        return await self._probe.watch(
+            self.behind.room_of_task(account_sid, workspace, call_sid, deadline_s=deadline_s)
+        )
+
+    async def ends_room(
+        self, account_sid: str, conference: str, call_sid: str, *, ends: bool, deadline_s: float
+    ) -> None:
+        """See `ports.Conferences.ends_room`."""
+        await self._probe.watch(
+            self.behind.ends_room(account_sid, conference, call_sid, ends=ends, deadline_s=deadline_s)
+        )
 
 
 class WatchedDirectory:

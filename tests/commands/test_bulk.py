@@ -227,10 +227,12 @@ def at_a_terminal(env, *arguments, until, send=None):
 
 def test_ctrl_c_leaves_nothing_behind(store, asked, file):
     """While hashing, which is when people press it; a bar says how far it is, and when it will be done."""
-    pins = (f"{n},{90514827 + 77 * n}\n" for n in range(400))
+    pins = (
+        f"{n},{90514827 + 77 * n}\n" for n in range(4_000)
+    )  # far more than are hashed before the key is pressed
     path = file("account,pin\n" + "".join(pins))
     code, screen = at_a_terminal(
-        store.env, "accounts", "import", path, until=r"comparing \S+ +\d0/400", send=signal.SIGINT
+        store.env, "accounts", "import", path, until=r"comparing \S+ +\d+/4000", send=signal.SIGINT
     )
     assert (code, "interrupted: nothing was imported" in screen) == (1, True), screen[-300:]
     assert [*exported(asked, store.env)] == [ACCOUNT]

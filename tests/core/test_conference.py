@@ -9,7 +9,7 @@ import pytest
 
 from ivrguard.core import conference
 from ivrguard.core.assurance import Kind
-from ivrguard.core.conference import CLAIM_MS, LEAD_MS, RING_MARGIN_MS, Beside, Bridge, Ended, Errand
+from ivrguard.core.conference import CLAIM_MS, LEAD_MS, RING_MARGIN_MS, Beside, Bridge, Ended, Errand, Room
 from ivrguard.core.flow import Factor, Flow, Identify, Upstream
 from ivrguard.core.rules import Demand, Rule, Target
 
@@ -21,6 +21,8 @@ TALKING = conference.joined(RINGING, NOW + 5_000)
 LEADING = conference.led(TALKING, "aside", NOW + 60_000)
 ASIDE = conference.arrived(LEADING, NOW + 61_000)
 OVER = conference.left(TALKING, NOW + 90_000)
+THEIRS = conference.of_task("leg", "nonce", Room("CF1", "WT1", AGENT, "customer", ends=False), NOW)
+CLOSING = replace(THEIRS, ends=True)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,24 @@ OVER = conference.left(TALKING, NOW + 90_000)
         (OVER, NOW, Errand.END),
         (conference.agent_over(OVER, "completed", NOW), NOW, None),
         (replace(OVER, agent=""), NOW, None),
+        (THEIRS, NOW, None),
+        (replace(THEIRS, holding=True), NOW, Errand.UNHOLD),
+        (conference.agent_over(THEIRS, "completed", NOW), NOW, Errand.GO_ON),
+        (conference.agent_over(TALKING, "completed", NOW), NOW, None),
+        (conference.left(THEIRS, NOW), NOW, None),
+        (conference.left(CLOSING, NOW), NOW, None),
+        (conference.left(replace(THEIRS, holding=True), NOW), NOW, Errand.UNHOLD),
+        (conference.left(replace(CLOSING, holding=True), NOW), NOW, Errand.END),
+        (
+            conference.agent_over(conference.left(replace(CLOSING, holding=True), NOW), "completed", NOW),
+            NOW,
+            None,
+        ),
+        (
+            conference.agent_over(conference.left(replace(THEIRS, holding=True), NOW), "completed", NOW),
+            NOW,
+            None,
+        ),
     ],
 )
 def test_what_is_due(bridge, at_ms, errand):
@@ -140,7 +160,41 @@ def test_where_a_leg_comes_that_has_left_the_room():
     ],
 )
 def test_what_the_agent_sees(bridge, seen):
-    assert conference.beside(bridge) == seen
+    assert conference.beside(flow(), bridge, ("number:+15550001111",), over=False) == seen
+
+
+@pytest.mark.parametrize(
+    ("bridge", "over", "ready", "last"),
+    [
+        (None, False, True, ""),
+        (None, True, False, ""),
+        (THEIRS, False, True, ""),
+        (conference.led(THEIRS, "aside", NOW), False, False, ""),
+        (conference.back(conference.led(THEIRS, "aside", NOW), Ended.VERIFIED, NOW), False, True, "verified"),
+        (conference.agent_over(THEIRS, "completed", NOW), False, False, ""),
+        (conference.left(THEIRS, NOW), False, True, ""),  # and handed over anew
+        (conference.left(conference.led(THEIRS, "aside", NOW), NOW), True, False, "hung_up"),
+        (OVER, False, True, ""),  # one that the guard dialled, before this hand-over
+        (TALKING, False, True, ""),
+        (RINGING, False, False, ""),
+    ],
+)
+def test_what_an_agent_sees_whom_taskrouter_connected(bridge, over, ready, last):
+    """Whether there is a room shows when he presses: the button is there until it is known that there is not."""
+    named = replace(flow(), workspace="WS" + "0" * 32)
+    seen = conference.beside(named, bridge, ("workflow:WW1",), over=over)
+    assert (seen.ready, seen.last) == (ready, last)
+    if bridge is None:
+        assert conference.beside(flow(), None, ("workflow:WW1",), over=over) is None
+        assert conference.beside(named, None, ("enqueue:sales",), over=over) is None
+
+
+def test_who_waits_alone_in_a_room_of_taskrouters_has_the_agent_looked_for():
+    """In one of the guard's own its agent's leg tells of itself."""
+    assert conference.due(conference.alone(THEIRS), NOW) is Errand.UNHOLD
+    assert conference.alone(TALKING) == TALKING
+    away = conference.led(THEIRS, "aside", NOW)
+    assert conference.alone(away) == away
 
 
 def test_sealed_things_do_not_show():

@@ -585,6 +585,15 @@ def test_time_zones_that_there_are_not(files, zone):
     assert "there is no time zone" in files.only(files.small_text + f"timezone: {zone}\n")
 
 
+def test_a_workspace_is_taskrouters(files):
+    """Its SID, or nothing; whoever wrote a workflow's reads what one looks like."""
+    sid = "WS0123456789abcdef0123456789abcdef"
+    assert files.flow(files.small_text + f"workspace: {sid}\n").workspace == sid
+    assert files.flow(files.small_text).workspace == ""
+    wrong = files.small_text + f"workspace: {sid.replace('WS', 'WW')}\n"
+    assert "what is wanted: the SID of a TaskRouter workspace: WS and 32 hex digits" in files.only(wrong)
+
+
 def test_a_transfer_may_be_bridged(files):
     """To one kind of person; everything else is told with what to write."""
     rule = '{transfer: {number: "*"}, require: two, reverify: one, bridge: conference}'
@@ -597,6 +606,10 @@ def test_a_transfer_may_be_bridged(files):
         (
             text.replace('{number: "*"}', "any"),
             "rules[1].bridge: the guard can bridge a transfer to number, client or sip",
+        ),
+        (
+            text.replace('{number: "*"}', '{workflow: "*"}'),
+            "rules[1].bridge: TaskRouter dials its workers itself; take `bridge` out and name the `workspace`",
         ),
         (text.replace("bridge: conference", "bridge: queue"), "rules[1].bridge: 'queue' is not known here"),
         (

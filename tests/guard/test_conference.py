@@ -127,7 +127,8 @@ class Centre:
         return await seen(self.rig.server.world, found)
 
     async def beside(self, line):
-        return beside((await self.call(line)).bridge)
+        call = await self.call(line)
+        return beside(self.rig.flow, call.bridge, ("number:*",), over=call.ended_ms is not None)
 
     async def events(self, event: str) -> list[str]:
         return [one.entry.reason for one in await self.rig.store.entries() if one.entry.event == event]

@@ -8,16 +8,18 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from ivrguard.core.conference import Room
 from ivrguard.core.errors import NotifyFault
 from ivrguard.notify.conferences import TwilioConferences
 from ivrguard.phone.calls import Calls
 from ivrguard.phone.conferences import Conferences
-from ivrguard.phone.exchange import Exchange
-from ivrguard.phone.heard import Bridged
+from ivrguard.phone.exchange import Exchange, Line
+from ivrguard.phone.heard import AgentBehaviour, Bridged
+from ivrguard.phone.taskrouter import WORKSPACE, TaskRouter
 from ivrguard.ports import Invitation
 
 ACCOUNT, TOKEN = "AC" + "0" * 32, "not-the-real-token"
-NUMBER, AGENT = "+18005550100", "+18005550142"
+NUMBER, QUEUE, AGENT = "+18005550100", "+18005550101", "+18005550142"
 ROOM = "5e" * 16
 
 
@@ -51,6 +53,7 @@ async def office() -> AsyncIterator[Office]:
     documents = {
         "/first": f"<Say>first</Say><Dial><Conference participantLabel='agent'>{ROOM}</Conference></Dial>",
         "/elsewhere": "<Gather/>",
+        "/queue": "<Enqueue workflowSid='WW1'><Task>{}</Task></Enqueue>",
     }
 
     async def answer(request: web.Request) -> web.Response:
@@ -66,6 +69,7 @@ async def office() -> AsyncIterator[Office]:
     ):
         exchange = Exchange(session, ACCOUNT, TOKEN)
         exchange.number(NUMBER, str(ivr.make_url("/elsewhere")))
+        exchange.number(QUEUE, str(ivr.make_url("/queue")))
         calls = Calls(exchange)
         rooms = Conferences(calls)
         async with TestServer(rooms.app()) as api:
@@ -181,3 +185,79 @@ async def test_another_account_is_none_of_ours(office: Office) -> None:
     with pytest.raises(NotifyFault) as fault:
         await office.adapter.lead("AC" + "9" * 32, "CA" + "1" * 32, office.url, deadline_s=5)
     assert fault.value.why == "account"
+
+
+# ── rooms of TaskRouter's ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def tasks(office: Office) -> AsyncIterator[TaskRouter]:
+    """TaskRouter over the same exchange, and the adapter asking it."""
+    pretend = TaskRouter(office.calls, office.rooms)
+    office.exchange.agents["alice"] = AgentBehaviour("answer")
+    async with TestServer(pretend.app()) as server, TestServer(office.rooms.app()) as rooms:
+        office.adapter = TwilioConferences(
+            {ACCOUNT: TOKEN},
+            api_url=str(rooms.make_url("")).rstrip("/"),
+            tasks_url=str(server.make_url("")).rstrip("/"),
+        )
+        yield pretend
+        await office.adapter.close()
+
+
+async def joined(office: Office, tasks: TaskRouter, **how: bool) -> tuple[Line, Line]:
+    """A caller whose task a worker took: both legs."""
+    caller = office.exchange.call("+15551230001", QUEUE)
+    await caller.until_input()
+    return caller, await tasks.taken(caller, **how)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_the_room_that_taskrouter_made_is_found_by_the_callers_leg(
+    office: Office, tasks: TaskRouter, *, ends: bool
+) -> None:
+    caller, worker = await joined(office, tasks, ends_with_customer=ends)
+    found = await office.adapter.room_of_task(ACCOUNT, WORKSPACE, caller.call_sid, deadline_s=5)
+    (room,) = office.rooms.rooms
+    assert found == Room(room.sid, tasks.tasks[0].sid, worker.call_sid, "customer", ends)
+
+
+async def test_a_room_ends_with_a_leg_or_no_longer(office: Office, tasks: TaskRouter) -> None:
+    caller, _ = await joined(office, tasks)
+    (room,) = office.rooms.rooms
+    for ends in (True, False):
+        await office.adapter.ends_room(ACCOUNT, room.sid, caller.call_sid, ends=ends, deadline_s=5)
+        assert room.find(caller.call_sid).ends is ends
+
+
+async def test_who_is_in_no_room_of_taskrouters_is_found_in_none(office: Office, tasks: TaskRouter) -> None:
+    """No task; a task that nobody has taken; a room that he has left."""
+    find = office.adapter.room_of_task
+    assert await find(ACCOUNT, WORKSPACE, "CA" + "1" * 32, deadline_s=5) is None
+    caller, _ = await joined(office, tasks)
+    await caller.hang_up()
+    assert await find(ACCOUNT, WORKSPACE, caller.call_sid, deadline_s=5) is None
+
+
+async def test_who_waits_for_a_worker_who_does_not_come_is_with_nobody(
+    office: Office, tasks: TaskRouter
+) -> None:
+    office.exchange.agents["alice"] = AgentBehaviour("busy")
+    caller, _ = await joined(office, tasks)
+    assert office.rooms.rooms[0].find(caller.call_sid) is not None
+    assert await office.adapter.room_of_task(ACCOUNT, WORKSPACE, caller.call_sid, deadline_s=5) is None
+
+
+async def test_a_workspace_that_is_not_there_is_told_apart(office: Office, tasks: TaskRouter) -> None:
+    with pytest.raises(NotifyFault) as fault:
+        await office.adapter.room_of_task(ACCOUNT, "WS" + "9" * 32, "CA" + "1" * 32, deadline_s=5)
+    assert fault.value.why == "gone"
+    assert tasks.asked == 1
+
+
+async def test_attributes_that_are_none_are_garbled(office: Office, tasks: TaskRouter) -> None:
+    caller, _ = await joined(office, tasks)
+    tasks.tasks[0].attributes = ["call_sid"]  # type: ignore[assignment]  # as somebody else may have written them
+    with pytest.raises(NotifyFault) as fault:
+        await office.adapter.room_of_task(ACCOUNT, WORKSPACE, caller.call_sid, deadline_s=5)
+    assert fault.value.why == "garbled"

@@ -96,6 +96,7 @@ def test_what_is_not_set_has_its_default():
         "side_door_keys": {},
         "watch_transfers": False,
         "calls_api_url": "https://api.twilio.com",
+        "tasks_api_url": "https://taskrouter.twilio.com",
         "directory_url": "",
         "directory_ca": None,
         "directory_client_certificate": None,

@@ -148,7 +148,8 @@ class CallSeen(BaseModel):
         description="Whether a factor is locked for good, until an administrator enrols it anew."
     )
     aside: Beside | None = Field(
-        None, description="Absent: nobody can be led aside, as the guard does not bridge this call."
+        None,
+        description="Absent: nobody can be led aside, as neither the guard bridges this call nor TaskRouter is named.",
     )
     began: datetime
     now: datetime = Field(description="By the guard's clock: count down from here.")

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from ivrguard.core.agents import Agent
 from ivrguard.core.assurance import Kind
 from ivrguard.core.call import Call, Sent
-from ivrguard.core.conference import Ended, beside
+from ivrguard.core.conference import Beside, Ended
 from ivrguard.core.demands import able
 from ivrguard.core.flow import Flow
 from ivrguard.core.passing import PASSED_ON_MAX
@@ -53,11 +53,10 @@ class Acts:
         return self.claim or self.code is not None or bool(self.aside or self.away or self.came)
 
 
-def acts(flow: Flow, call: Call, zone: ZoneInfo, agent: Agent, now_ms: int) -> Acts:
-    """The buttons of this call, for the agent who holds it."""
+def acts(flow: Flow, call: Call, side: Beside | None, zone: ZoneInfo, agent: Agent, now_ms: int) -> Acts:
+    """The buttons of this call, for the agent who holds it. `side`: as its standing has it."""
     if call.ended_ms is not None:
         return Acts()
-    side = beside(call.bridge)
     came = words.CAME_BACK[Ended(side.last)] if side is not None and side.last else ""
     queues = None if len(call.legs) > PASSED_ON_MAX else _queues(flow)
     if side is not None and side.apart:

@@ -114,9 +114,10 @@ class Panel:
             return None
         recorded_ms = await self._guard.look(agent, found)
         flow, zone, now = found.mounted.flow, found.mounted.zone, self._guard.world.clock()
+        standing = await self._guard.seen(found)
         return {
-            "view": view(await self._guard.seen(found), flow, zone, agent, recorded_ms),
-            "acts": acts(flow, found.call, zone, agent, now),
+            "view": view(standing, flow, zone, agent, recorded_ms),
+            "acts": acts(flow, found.call, standing.aside, zone, agent, now),
             "path": f"{PANEL}/calls/{found.call.sid}",
             "request_id": self._guard.world.nonce(),
         }

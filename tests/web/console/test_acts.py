@@ -10,7 +10,7 @@ from ivrguard.core.aside import Denied
 from ivrguard.core.assurance import Kind, Proof
 from ivrguard.core.call import Call, Question, ReadBack, Sent
 from ivrguard.core.caller import ANONYMOUS
-from ivrguard.core.conference import Bridge, Ended, Stage
+from ivrguard.core.conference import Beside, Ended
 from ivrguard.core.passing import PASSED_ON_MAX
 from ivrguard.core.rules import Demand, Rule, Target
 from ivrguard.web.console import words
@@ -42,7 +42,7 @@ NO_CODE_SENT = Code(sent=None, until=None, left="", digits=6, more=2)
 
 @pytest.fixture
 def offered(bank_flow):
-    return lambda **changed: acts(bank_flow, replace(CALL, **changed), UTC, ANN, NOON_MS)
+    return lambda side=None, **changed: acts(bank_flow, replace(CALL, **changed), side, UTC, ANN, NOON_MS)
 
 
 def test_of_a_caller_who_has_proved_something(offered):
@@ -88,7 +88,7 @@ def test_a_code_is_waited_for_while_it_is_good_and_his(offered, back, live):
 
 def test_a_flow_without_codes_has_none_to_send(bank_flow):
     flow = replace(bank_flow, factors={"pin": bank_flow.factors["pin"]})
-    assert acts(flow, CALL, UTC, ANN, NOON_MS).code is None
+    assert acts(flow, CALL, None, UTC, ANN, NOON_MS).code is None
 
 
 def test_when_nobody_is_on_the_line_there_is_nothing_to_do(offered):
@@ -102,31 +102,34 @@ def test_to_whom_a_caller_can_be_passed_on(bank_flow, offered):
         Rule(Demand(None), transfer=Target(*to))
         for to in (("enqueue", "a"), ("enqueue", "a"), ("client", "b*"))
     ]
-    assert acts(replace(bank_flow, rules=tuple(rules)), CALL, UTC, ANN, NOON_MS).queues == ("enqueue:a",)
+    assert acts(replace(bank_flow, rules=tuple(rules)), CALL, None, UTC, ANN, NOON_MS).queues == (
+        "enqueue:a",
+    )
     assert offered(legs=("l",) * (PASSED_ON_MAX + 1)).queues is None
 
 
 @pytest.mark.parametrize(
-    ("bridge", "changed", "shown"),
+    ("side", "changed", "shown"),
     [
-        (Bridge("l1", "n1", "", Stage.RINGING), {}, {"aside": (), "away": "", "came": ""}),
-        (Bridge("l1", "n1", "", Stage.TALKING), {}, {"aside": BOTH, "away": "", "came": ""}),
-        (Bridge("l1", "n1", "", Stage.TALKING), {"account": ""}, {"aside": (), "away": "", "came": ""}),
+        (None, {}, {"aside": (), "away": "", "came": ""}),
+        (Beside(ready=False, apart=False, last=""), {}, {"aside": (), "away": "", "came": ""}),
+        (Beside(ready=True, apart=False, last=""), {}, {"aside": BOTH, "away": "", "came": ""}),
+        (Beside(ready=True, apart=False, last=""), {"account": ""}, {"aside": (), "away": "", "came": ""}),
         (
-            Bridge("l1", "n1", "", Stage.TALKING, last="hung_up"),
+            Beside(ready=True, apart=False, last="hung_up"),
             {"failed": ("code",)},
             {"aside": BOTH[:1], "away": "", "came": words.CAME_BACK[Ended.HUNG_UP]},
         ),
         (
-            Bridge("l1", "n1", "", Stage.ASIDE, last="verified"),
+            Beside(ready=False, apart=True, last="verified"),
             {},
             {"aside": (), "away": words.AWAY, "came": "", "code": None, "claim": False, "queues": None},
         ),
     ],
 )
-def test_the_keypad_is_offered_while_the_two_are_joined(offered, bridge, changed, shown):
+def test_the_keypad_is_offered_while_the_two_are_joined(offered, side, changed, shown):
     """What he could key, in the flow's order; while he is away there is nothing to press."""
-    seen = offered(proofs=(PROOF,), bridge=bridge, **changed)
+    seen = offered(side, proofs=(PROOF,), **changed)
     assert {name: getattr(seen, name) for name in shown} == shown
     assert set(words.CAME_BACK) == set(Ended)
     assert set(words.NOT_ASIDE) == set(Denied)
