@@ -172,6 +172,7 @@ async def test_the_caller_is_led_aside_from_taskrouters_room_and_back_into_it(ce
     assert isinstance(line.waiting, Bridged)
     assert centre.inside(room) == [("worker", False, True), ("customer", False, False)]
     assert centre.rooms == [room]
+    assert not room.participants[1].starts  # alone in a room of that name he would hear music
     assert worker.status == "in-progress"
     assert await centre.beside(line) == Beside(ready=True, apart=False, last="verified")
     assert await centre.events("authn_aside_over") == ["right"]
@@ -274,8 +275,10 @@ async def test_the_caller_hangs_up_aside(centre, ends):
     """The worker hears the room again, or it ends as it would have: his leg is TaskRouter's to end, but there."""
     line, worker = await centre.talks(ends_with_customer=ends)
     await centre.presses(line)
-    await line.hang_up()
-    await centre.settle()
+    with structlog.testing.capture_logs() as lines:
+        await line.hang_up()
+        await centre.settle()
+    assert [one for one in lines if one["log_level"] == "error"] == []
     assert worker.over is ends
     (room,) = centre.rooms
     assert centre.inside(room) == ([] if ends else [("worker", False, True)])
@@ -308,6 +311,22 @@ async def test_a_caller_who_cannot_be_led_aside_stays_as_he_was(centre, ends):
     await line.press(PIN)
     await centre.settle()
     assert (await centre.beside(line)).last == "verified"
+
+
+async def test_one_who_could_not_be_led_aside_the_second_time_leaves_the_room_by_its_door(centre):
+    """Where he goes then stands in the document that led him in the first time."""
+    line, worker = await centre.talks()
+    await centre.presses(line)
+    await line.press(PIN)
+    await centre.settle()
+    for _ in range(3):
+        centre.rig.calls.fail_next(503, 20503)
+    await centre.presses(line)
+    await worker.hang_up()
+    await centre.settle()
+    assert line.over
+    assert len(centre.rooms) == 1
+    assert await centre.events("bridge_over") == ["completed"]
 
 
 async def test_a_node_that_dies_while_it_leads_him_aside_leaves_a_safe_state(centre, monkeypatch):
