@@ -106,11 +106,15 @@ Said = TypeVar("Said", bound="Body | None")
 
 @dataclass(frozen=True, slots=True)
 class Asked(Generic[Said]):
-    """A request that may be answered: who asks, what he sent (None where a route takes nothing), the path's parameters."""
+    """
+    A request that may be answered: who asks, what he sent (None where a route takes nothing), the path's parameters, and those behind the
+    question mark that the route names.
+    """
 
     agent: Agent
     body: Said
     path: Mapping[str, str]
+    query: Mapping[str, str]
     request: web.Request = field(repr=False)
 
 
@@ -130,7 +134,8 @@ class Route:
     `name`: its operationId. `path`: behind `ROOT`, with parameters of `openapi.PARAMETERS` in braces. `answers`: by status, the
     type of what is said when it is done (None: nothing). `refuses`: by status, when it is refused, in a sentence; what every route
     refuses stands in the document by itself. `roles`: who may. `grave`: wants somebody who showed who he is lately.
-    `media`: of the answer. `nobody`: counts those whom nobody knows.
+    `media`: of the answer. `nobody`: counts those whom nobody knows. `query`: what may stand behind the question mark, of
+    `openapi.PARAMETERS` too, with the words that it may be; left out, it is the first.
     """
 
     method: str
@@ -144,6 +149,7 @@ class Route:
     roles: frozenset[Role] = frozenset(Role)
     grave: bool = False
     media: str = JSON
+    query: Mapping[str, Sequence[str]] = field(default_factory=dict)
     nobody: Callable[[], None] = _uncounted
 
     def all_refusals(self) -> Mapping[int, str]:
@@ -155,6 +161,8 @@ class Route:
             every[403] = "Not for this role"
         if self.body is not None:
             every |= {400: "Not such JSON", 415: "Not sent as JSON"}
+        if self.query:
+            every[400] = "A parameter that is none of the words it may be"
         own = {
             status: f"{every[status]}; or: {words}" if status in every else words
             for status, words in self.refuses.items()
@@ -205,6 +213,9 @@ class Api:
             return _NOT_ALLOWED
         if route.grave and not agents.fresh(agent, self._clock()):
             return STALE
+        query = {name: request.query.getall(name, words[:1]) for name, words in route.query.items()}
+        if any(len(said) > 1 or said[0] not in route.query[name] for name, said in query.items()):
+            return refused(400, "invalid_request", _words(route.query))
         body = None
         if route.body is not None:
             if request.content_type != JSON:
@@ -212,7 +223,15 @@ class Api:
             body = await _read(request, route.body)
             if body is None:
                 return refused(400, "invalid_request", route.body.mend)
-        return await route.handler(Asked(agent, body, request.match_info, request))
+        asked = Asked(
+            agent, body, request.match_info, {name: said[0] for name, said in query.items()}, request
+        )
+        return await route.handler(asked)
+
+
+def _words(query: Mapping[str, Sequence[str]]) -> str:
+    """How parameters are written."""
+    return "; ".join(f"write {name} as one of: {', '.join(words)}" for name, words in query.items())
 
 
 async def _read(request: web.Request, type_: type[Body]) -> Body | None:

@@ -9,7 +9,7 @@ The threat desk's part of the API: for the risk team alone.
 """
 
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -179,8 +179,9 @@ class Incidents:
                 "incidents",
                 self.every,
                 name="list_incidents",
-                summary="The incidents that are open, or (`?state=closed`) those that are over",
+                summary="The incidents that are open, or those that are over",
                 answers={200: IncidentsListed},
+                query={"state": ("open", "closed")},
                 roles=TEAM,
             ),
             Route(
@@ -220,10 +221,7 @@ class Incidents:
 
     async def every(self, asked: Asked[None]) -> Answer:
         """200. Nothing that anybody said stands in a list, and so no look at one is on record."""
-        state: Literal["open", "closed"] = (
-            "closed" if asked.request.query.get("state") == "closed" else "open"
-        )
-        found = await (self._desk.closed() if state == "closed" else self._desk.open())
+        found = await (self._desk.closed() if asked.query["state"] == "closed" else self._desk.open())
         return Answer(200, IncidentsListed(incidents=[_listed(one, asked.agent) for one in found]))
 
     async def one(self, asked: Asked[None]) -> Answer:

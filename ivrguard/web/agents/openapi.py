@@ -29,8 +29,9 @@ PARAMETERS: Mapping[str, Mapping[str, object]] = {
         "schema": {"type": "string", "pattern": "^(?:CA|TH)[0-9a-f]{32}$"},
         "example": "TH0123456789abcdef0123456789abcdef",
     },
+    "state": {"description": "Those that are open, or those that were closed.", "example": "closed"},
 }
-"""What may stand in a path: `{name}`. A new one is one line here."""
+"""What may stand in a path: `{name}`, or behind a question mark. A new one is one line here."""
 
 ABOUT = """\
 What an agent's desk asks of the guard. An agent sees the calls that he holds, because he redeemed their tokens, and no other
@@ -109,6 +110,12 @@ def _known(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return ways[0] | rest if len(ways) == 1 else {"anyOf": ways} | rest
 
 
+def _asked(name: str, words: Sequence[str]) -> dict[str, object]:
+    """A parameter behind the question mark."""
+    schema = {"type": "string", "enum": list(words), "default": words[0]}
+    return {"name": name, "in": "query", "required": False, "schema": schema, **PARAMETERS[name]}
+
+
 def _operation(route: Route, names: _Names) -> dict[str, object]:
     problem = names[Problem, "serialization"]
     answers: dict[str, Mapping[str, object]] = {
@@ -129,9 +136,11 @@ def _operation(route: Route, names: _Names) -> dict[str, object]:
     }
     if told := (route.handler.__doc__ or "").strip():
         operation["description"] = re.sub(r"\s+", " ", told)
-    if named := re.findall(r"\{(\w+)\}", route.path):
+    named = re.findall(r"\{(\w+)\}", route.path)
+    if named or route.query:
         operation["parameters"] = [
-            {"name": name, "in": "path", "required": True, **PARAMETERS[name]} for name in named
+            *({"name": name, "in": "path", "required": True, **PARAMETERS[name]} for name in named),
+            *(_asked(name, words) for name, words in route.query.items()),
         ]
     if route.body is not None:
         operation["requestBody"] = {

@@ -54,6 +54,9 @@ class Desk:
         self.asked.append(asked)
         return NOT_FOUND if asked.path["call_sid"] == "CA0" else Answer(200, Kept(words="x", by="y"))
 
+    async def listed(self, asked):
+        return Answer(200, Kept(words=asked.query["state"]))
+
     async def nothing(self, asked):
         return Answer(204)
 
@@ -76,6 +79,7 @@ def routes(desk):
         Route("POST", "risks", desk.nothing, name="risks", **usual, roles=frozenset((Role.RISK,))),
         Route("POST", "grave", desk.nothing, name="grave", **usual, grave=True),
         Route("GET", "stream", desk.stream, name="stream", **usual),
+        Route("GET", "listed", desk.listed, name="listed", **usual, query={"state": ("open", "closed")}),
     ]
 
 
@@ -225,6 +229,27 @@ async def test_a_charset_does_no_harm(ask):
 
 async def test_where_nothing_is_taken_nothing_is_read(ask):
     assert (await ask("POST", "calls/CA1", b"\xff", "x/y"))[0] == 204
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "words"),
+    [
+        ("", 200, "open"),
+        ("?state=open", 200, "open"),
+        ("?state=closed", 200, "closed"),
+        ("?other=1", 200, "open"),  # nobody's: as it is at every route
+        ("?state=", 400, None),
+        ("?state=Closed", 400, None),
+        ("?state=open&state=closed", 400, None),
+    ],
+)
+async def test_a_parameter_is_one_of_its_words_or_the_first(ask, query, status, words):
+    """And whoever writes another reads which there are, and nothing of what he wrote."""
+    got, _, body = await ask("GET", f"listed{query}")
+    said = orjson.loads(body)
+    assert (got, said.get("words")) == (status, words)
+    if status == 400:
+        assert said == {"error": "invalid_request", "mend": "write state as one of: open, closed"}
 
 
 @pytest.mark.parametrize("fault", [StoreFault("no disk"), Busy("full")])
