@@ -18,7 +18,7 @@ from ivrguard.core import call as calls
 from ivrguard.core import lockout
 from ivrguard.core.assurance import Freshness, Kind, least, proved, reached
 from ivrguard.core.call import Books, Call
-from ivrguard.core.conference import Beside, beside
+from ivrguard.core.conference import Beside, beside, of_a_task
 from ivrguard.core.demands import missing
 from ivrguard.core.flow import Flow
 from ivrguard.core.handoff import Leg, May, standing
@@ -155,15 +155,16 @@ def standing_of(flow: Flow, call: Call, books: Books, legs: Sequence[Leg], now_m
         began_ms=call.began_ms,
         now_ms=now_ms,
         aside=beside(flow, call.bridge, leg.queues, over=call.ended_ms is not None),
-        ways=tuple(_way(flow, call, factor) for factor in needs or ()),
+        ways=tuple(_way(flow, call, leg, factor) for factor in needs or ()),
     )
 
 
-def _way(flow: Flow, call: Call, factor: str) -> Way:
+def _way(flow: Flow, call: Call, leg: Leg, factor: str) -> Way:
     """Only a code that is sent for it is read to anybody (core/readback.py); whatever is keyed needs a room to come back to."""
     kind = flow.factors[factor].kind
     read = (By.READ_BACK,) if kind is Kind.SMS_CODE else ()
-    return Way(factor, kind, (*read, By.BLIND) if call.bridge is not None and call.bridge.live else read)
+    room = (call.bridge is not None and call.bridge.live) or of_a_task(flow, leg.queues)
+    return Way(factor, kind, (*read, By.BLIND) if room else read)
 
 
 def reference(call_sid: str) -> str:

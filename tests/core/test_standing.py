@@ -10,7 +10,7 @@ from ivrguard.core import standing as standings
 from ivrguard.core.assurance import AllOf, AnyOf, Kind, Proof
 from ivrguard.core.call import Books, Call, Question, own_ledger_id
 from ivrguard.core.caller import address_of
-from ivrguard.core.conference import Bridge, Stage
+from ivrguard.core.conference import Beside, Bridge, Stage
 from ivrguard.core.flow import Factor, Flow, Identify, Upstream
 from ivrguard.core.handoff import Leg, May
 from ivrguard.core.lockout import Attempt, Ledger
@@ -114,6 +114,15 @@ def test_how_each_factor_that_is_wanted_can_be_proved(stage, ways):
 
     assert [(one.factor, one.by) for one in stands(a_call(bridge=bridge)).ways] == ways
     assert stands(a_call(PIN, CODE, bridge=bridge)).ways == ()
+
+
+def test_whom_taskrouter_connected_can_be_led_aside_from_its_room():
+    """Where the flow names the workspace; whether he is in the room shows at the press."""
+    named = replace(FLOW, workspace="WS" + "0" * 32)
+    assert [one.by for one in stands(a_call(), flow=named).ways] == [(By.BLIND,), (By.READ_BACK, By.BLIND)]
+    assert stands(a_call(), flow=named).aside == Beside(ready=True, apart=False, last="")
+    assert stands(a_call(ended_ms=NOON), flow=named).aside == Beside(ready=False, apart=False, last="")
+    assert stands(a_call()).aside is None
 
 
 QUESTION = Question("n", "pin")
