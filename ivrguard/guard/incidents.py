@@ -66,6 +66,9 @@ EXPORT_SLACK_MS = 60_000
 Tell = Callable[[Notice, int], None]
 """Tells the risk team: the notice, and how many of the next contacts too."""
 
+Shown = Callable[[int, int, float], None]
+"""Is told how many incidents wait, how many somebody has in hand, and for how many seconds the first of those that wait has."""
+
 logger = log.get()
 
 
@@ -137,7 +140,7 @@ def incident_put(incident: Incident, after_s: Sequence[int]) -> Put:
 class ThreatDesk:
     """
     One node's part of it. `public`: what checks the record, where it begins behind a checkpoint. `clock`: ms since the epoch. `chance`: n random bytes, for the names of threats that came by no call.
-    `tell`: tells the risk team. `after_s`: when nobody acknowledges (core/incidents.py, `AFTER_S`).
+    `tell`: tells the risk team. `after_s`: when nobody acknowledges (core/incidents.py, `AFTER_S`). `shown`: is told what stands.
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class ThreatDesk:
         *,
         tell: Tell = lambda _notice, _further: None,
         after_s: Sequence[int] = incidents.AFTER_S,
+        shown: Shown = lambda _waiting, _in_hand, _waits_s: None,
     ) -> None:
         self._store = store
         self._public = public
@@ -156,6 +160,7 @@ class ThreatDesk:
         self._chance = chance
         self._tell_team = tell
         self._after_s = tuple(after_s)
+        self._shown = shown
         self._notes: deque[_Note] = deque()
         self._dropped = 0
         self._wake = asyncio.Event()
@@ -197,7 +202,11 @@ class ThreatDesk:
             await self._open(self._notes[0])
             self._notes.popleft()
         now = self._clock()
-        for incident in await self._waiting():
+        found = await self._standing()
+        waiting = [incident for incident, rank in found if rank < IN_HAND_RANK]
+        since_ms = min((standing(incident).opened_ms for incident in waiting), default=now)
+        self._shown(len(waiting), len(found) - len(waiting), max(0, now - since_ms) / 1000)
+        for incident in waiting:
             if incidents.is_due(incident, self._after_s, now):
                 await self._change(
                     incident.about.id,
@@ -216,13 +225,14 @@ class ThreatDesk:
             note.call, lambda found: incidents.heard(found, about, note.phrase, note.words, now)
         )
 
-    async def _waiting(self) -> list[Incident]:
-        """What nobody has acknowledged, the first to be due first; wherever their times lie."""
+    async def _standing(self) -> list[tuple[Incident, int]]:
+        """
+        What stands, and its rank: what nobody has acknowledged, the first to be due first, wherever their times lie; behind it, what
+        somebody has in hand.
+        """
         found = await self._store.list("incident", rank_from=0, limit=LISTED_MAX)
         return [
-            one.value
-            for one in found
-            if isinstance(one.value, Incident) and one.rank is not None and one.rank < IN_HAND_RANK
+            (one.value, one.rank) for one in found if isinstance(one.value, Incident) and one.rank is not None
         ]
 
     # ── whoever reports ──────────────────────────────────────────────────────────────────────────────────
@@ -306,8 +316,7 @@ class ThreatDesk:
 
     async def open(self) -> tuple[Incident, ...]:
         """Those that stand: what nobody has acknowledged first, by when it is due; then what somebody has in hand."""
-        found = await self._store.list("incident", rank_from=0, limit=LISTED_MAX)
-        return tuple(one.value for one in found if isinstance(one.value, Incident))
+        return tuple(incident for incident, _ in await self._standing())
 
     async def closed(self) -> tuple[Incident, ...]:
         """Those that are over, the latest first."""

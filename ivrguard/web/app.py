@@ -219,6 +219,7 @@ class Server:
             parts.chance,
             tell=self.risk_team.tell,
             after_s=parts.threats_after_s,
+            shown=self.metrics.incidents_stand,
         )
         self.insiders = self._watching(store)
         self.sensor = Sensor(

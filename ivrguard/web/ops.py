@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from ivrguard.core.alerts import Alert
+from ivrguard.core.incidents import State
 
 STORE_BUCKETS_S = (
     0.00001,
@@ -162,6 +163,17 @@ class Metrics:
             ["flow", "attack"],
             registry=self.registry,
         )
+        self._incidents = Gauge(
+            "ivrguard_incidents",
+            "Incidents that nobody has acknowledged (open), or that somebody has in hand",
+            ["state"],
+            registry=self.registry,
+        )
+        self._incident_waits = Gauge(
+            "ivrguard_incident_waiting_seconds",
+            "For how long the first incident has waited that nobody has acknowledged; 0: there is none",
+            registry=self.registry,
+        )
         self._flows = Gauge(
             "ivrguard_flow_info", "1 for each flow in force", ["flow", "version"], registry=self.registry
         )
@@ -279,6 +291,12 @@ class Metrics:
         self._flows.clear()
         for flow, version in in_force:
             self._flows.labels(flow, version).set(1)
+
+    def incidents_stand(self, waiting: int, in_hand: int, waits_s: float) -> None:
+        """How many incidents stand, by whether somebody has them in hand, and for how long the first one has waited."""
+        self._incidents.labels(State.OPEN.value).set(waiting)
+        self._incidents.labels(State.ACKNOWLEDGED.value).set(in_hand)
+        self._incident_waits.set(waits_s)
 
     def alerts_stand(self, alerts: Iterable[Alert]) -> None:
         """Show which alerts stand."""

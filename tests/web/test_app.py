@@ -19,9 +19,12 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from ivrguard import flowfile
+from ivrguard.core.agents import Agent, Role
 from ivrguard.core.assurance import Kind
+from ivrguard.core.checklist import Checklist
 from ivrguard.core.errors import StoreFault
 from ivrguard.core.flow import Upstream
+from ivrguard.core.incidents import Source
 from ivrguard.core.sense import Sense, Threshold
 from ivrguard.directory.bank import Access
 from ivrguard.directory.http import HttpDirectory, HttpPinJudge, HttpPins
@@ -165,6 +168,29 @@ async def test_alerts_reach_metrics_and_the_risk_team(parts):
     name = f"{flow.name}/flood/{NOW_MS}"
     assert team.told == [("attack.suspected", f"{name}/raised"), ("attack.over", f"{name}/over")]
     assert team.closed
+
+
+async def test_incidents_that_stand_are_in_metrics(parts):
+    """By whether somebody has them in hand, and for how long the first one has waited for that."""
+    now = [NOW_MS]
+    server = Server(replace(parts, clock=lambda: now[0]))
+    value = server.metrics.registry.get_sample_value
+
+    async def shown():
+        await server.threats.look()
+        counts = [value("ivrguard_incidents", {"state": state}) for state in ("open", "acknowledged")]
+        return *counts, value("ivrguard_incident_waiting_seconds")
+
+    assert await shown() == (0, 0, 0)
+    ann, rita = Agent("agent:ann"), Agent("agent:rita", roles=frozenset({Role.RISK}), shown_ms=NOW_MS)
+    for _ in range(2):
+        await server.threats.report(ann, None, Source.CHAT, Checklist(), ())
+        now[0] += 20_000
+    assert await shown() == (2, 0, 40)
+    first = (await server.threats.open())[0]
+    await server.threats.acknowledge(rita, first.about.id)
+    assert await shown() == (1, 1, 20)
+    await server.stop()
 
 
 async def test_alerts_without_a_way_to_the_risk_team_are_in_log_and_metrics(parts):
