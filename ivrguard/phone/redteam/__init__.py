@@ -15,6 +15,7 @@ Where is …?
 | documents of the IVR's that lead round the guard | documents.py |
 | codes: phished, old, of another call, pumped | codes.py |
 | tokens, and agents who are talked round | handing.py |
+| codes read to agents, and callers passed on | desks.py |
 | doors that the flow itself leaves open | doors.py |
 | all of them, in turn | raid.py |
 """

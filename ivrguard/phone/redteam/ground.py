@@ -357,12 +357,20 @@ class Ground:
             raise Stuck(f"'{factor}' was not asked for")
         return line
 
-    async def there(self, goal: Goal) -> Line:
-        """A call whose caller proves all that it takes, and is there. Raises `Stuck` when he does not get there."""
+    async def there(self, goal: Goal, without: str = "") -> Line:
+        """
+        A call whose caller proves all that it takes, and is there; `without`: a factor that he has not. Raises `Stuck` when he does not
+        get there.
+        """
         line = self.call()
-        if await self.to(line, goal, knows=self.everything()) != "there":
+        if (
+            await self.to(line, goal, knows=[name for name in self.flow.factors if name != without])
+            != "there"
+        ):
             await self.leave(line)
-            raise Stuck(f"the owner did not get to {goal}")
+            raise Stuck(
+                f"nobody got to {goal} without '{without}'" if without else f"the owner did not get to {goal}"
+            )
         return line
 
     async def way_to(self, factor: str) -> Way | None:

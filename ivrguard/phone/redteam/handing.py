@@ -26,7 +26,8 @@ REDEEMED = 201
 LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
-def _transfers(flow: Flow, now_ms: int) -> tuple[Goal, ...]:
+def transfers(flow: Flow, now_ms: int) -> tuple[Goal, ...]:
+    """The transfers that the flow protects."""
     return tuple(one for one in protected(flow, now_ms) if one.target is not None)
 
 
@@ -34,7 +35,7 @@ def no_transfers(flow: Flow) -> str:
     """Why no token can be had: nothing protected is handed over."""
     return (
         ""
-        if _transfers(flow, begin_ms(flow, None))
+        if transfers(flow, begin_ms(flow, None))
         else "the flow protects no transfer, so there are no tokens"
     )
 
@@ -49,16 +50,17 @@ class Handed:
     key: str = field(repr=False)
 
 
-async def _handed(ground: Ground, goal: Goal) -> Handed:
-    """The owner is handed over to that target. Raises `Stuck`."""
-    line = await ground.there(goal)
+async def handed_over(ground: Ground, goal: Goal, without: str = "") -> Handed:
+    """The owner is handed over to that target, or somebody who has all of his but the factor `without`. Raises `Stuck`."""
+    line = await ground.there(goal, without)
     tokens = [token for event in line.heard for token in tokens_of(event)]
     key = await ground.at.desk(f"own-{line.call_sid[-6:]}", str(goal.target))
     ground.tried["callers handed over"] += 1
     return Handed(line, goal, tokens[-1] if tokens else line.call_sid, key)
 
 
-async def _redeemed(ground: Ground, key: str, token: str, call_sid: str | None = None) -> bool:
+async def redeemed(ground: Ground, key: str, token: str, call_sid: str | None = None) -> bool:
+    """Whether the desk that has this key gets a receipt for a token."""
     ground.tried["tokens presented"] += 1
     status, _ = await ground.at.redeem(key, token, call_sid)
     return status == REDEEMED
@@ -66,10 +68,10 @@ async def _redeemed(ground: Ground, key: str, token: str, call_sid: str | None =
 
 async def _twice(ground: Ground) -> None:
     """The agents' desks redeem one token many times at once, and again."""
-    for goal in _transfers(ground.flow, ground.clock()):
-        handed = await _handed(ground, goal)
-        at_once = await asyncio.gather(*(_redeemed(ground, handed.key, handed.token) for _ in range(AT_ONCE)))
-        again = await _redeemed(ground, handed.key, handed.token)
+    for goal in transfers(ground.flow, ground.clock()):
+        handed = await handed_over(ground, goal)
+        at_once = await asyncio.gather(*(redeemed(ground, handed.key, handed.token) for _ in range(AT_ONCE)))
+        again = await redeemed(ground, handed.key, handed.token)
         if sum(at_once) + again > 1:
             ground.through(f"a token of {goal} was redeemed {sum(at_once) + again} times")
         await ground.leave(handed.line)
@@ -77,41 +79,41 @@ async def _twice(ground: Ground) -> None:
 
 async def _elsewhere(ground: Ground) -> None:
     """Another queue's desk, another caller's call, a call that is over, a token that is late, an account that is locked."""
-    for goal in _transfers(ground.flow, ground.clock())[:2]:
+    for goal in transfers(ground.flow, ground.clock())[:2]:
         await _by_others(ground, goal)
         await _too_late(ground, goal)
         await _handed_on(ground, goal)
-    for goal in _transfers(ground.flow, ground.clock())[:1]:
+    for goal in transfers(ground.flow, ground.clock())[:1]:
         await _locked_meanwhile(ground, goal)
 
 
 async def _by_others(ground: Ground, goal: Goal) -> None:
-    one, other = await _handed(ground, goal), await _handed(ground, goal)
+    one, other = await handed_over(ground, goal), await handed_over(ground, goal)
     strange = await ground.at.desk(f"strange-{one.line.call_sid[-6:]}", "enqueue:another", "client:another")
-    if await _redeemed(ground, strange, one.token):
+    if await redeemed(ground, strange, one.token):
         ground.through(f"the desk of another queue redeemed a token of {goal}")
-    if await _redeemed(ground, one.key, one.token, other.line.call_sid):
+    if await redeemed(ground, one.key, one.token, other.line.call_sid):
         ground.through(f"an agent who holds one caller redeemed the token of another one ({goal})")
     for key in ("", "redteam", one.token):
-        if await _redeemed(ground, key, one.token):
+        if await redeemed(ground, key, one.token):
             ground.through("a token was redeemed by nobody's desk")
     for handed in (one, other):
         await ground.leave(handed.line)
-    if await _redeemed(ground, one.key, one.token):
+    if await redeemed(ground, one.key, one.token):
         ground.through(f"a token of {goal} was redeemed after its caller had hung up")
 
 
 async def _too_late(ground: Ground, goal: Goal) -> None:
-    late = await _handed(ground, goal)
+    late = await handed_over(ground, goal)
     ground.clock.advance(ground.flow.token_valid_s)
-    if await _redeemed(ground, late.key, late.token):
+    if await redeemed(ground, late.key, late.token):
         ground.through(f"a token of {goal} was redeemed after it was over")
     await ground.leave(late.line)
 
 
 async def _handed_on(ground: Ground, goal: Goal) -> None:
     """The first agent rings off, and the caller is handed over once more: the first token is over then."""
-    first = await _handed(ground, goal)
+    first = await handed_over(ground, goal)
     line = first.line
     if isinstance(line.waiting, Queued):
         await line.dequeued()
@@ -119,24 +121,24 @@ async def _handed_on(ground: Ground, goal: Goal) -> None:
     await ground.to(line, goal, knows=ground.everything())
     tokens = [token for event in line.heard for token in tokens_of(event)]
     spent = first.token not in (*tokens[-1:], line.call_sid)
-    if spent and await _redeemed(ground, first.key, first.token):
+    if spent and await redeemed(ground, first.key, first.token):
         ground.through(f"a token of {goal} was redeemed after the caller had been handed on")
     await ground.leave(line)
 
 
 async def _locked_meanwhile(ground: Ground, goal: Goal) -> None:
-    handed = await _handed(ground, goal)
+    handed = await handed_over(ground, goal)
     for factor, way in (await ways_of(ground)).items():
         await ground.guess(factor, way, most=min(ground.flow.locks.account.failures, FAILURES_MAX))
-    if await _redeemed(ground, handed.key, handed.token):
+    if await redeemed(ground, handed.key, handed.token):
         ground.through("a token was redeemed while its account was locked")
     await ground.leave(handed.line)
 
 
 async def _guess_tokens(ground: Ground) -> None:
     """A desk that was talked round tries tokens, whisper codes and calls until it is stopped."""
-    goal = _transfers(ground.flow, ground.clock())[0]
-    handed = await _handed(ground, goal)
+    goal = transfers(ground.flow, ground.clock())[0]
+    handed = await handed_over(ground, goal)
     key = await ground.at.desk("talked-round", "*")
     guesses = [
         *(
@@ -150,9 +152,9 @@ async def _guess_tokens(ground: Ground) -> None:
         f"CA{'0' * 32}",
     ]
     for guess in guesses:
-        if await _redeemed(ground, key, guess):
+        if await redeemed(ground, key, guess):
             ground.through("a desk guessed a token")
-    if await _redeemed(ground, key, handed.token):
+    if await redeemed(ground, key, handed.token):
         ground.through(f"a desk that tried {len(guesses)} tokens was not stopped")
     await ground.leave(handed.line)
 
@@ -167,7 +169,7 @@ async def _without_a_transfer(ground: Ground) -> None:
         if path is not None and path.target is None:
             await ground.to(line, path, knows=knows)
     for line in callers:
-        if await _redeemed(ground, key, line.call_sid, line.call_sid) or await _redeemed(
+        if await redeemed(ground, key, line.call_sid, line.call_sid) or await redeemed(
             ground, key, line.call_sid
         ):
             ground.through("an agent got a receipt for a caller who was not handed over")

@@ -17,6 +17,7 @@ from ivrguard.phone.exchange import LineError
 from ivrguard.phone.redteam import (
     codes,
     denying,
+    desks,
     documents,
     doors,
     guessing,
@@ -39,6 +40,7 @@ ATTACKS: tuple[Attack, ...] = (
     *documents.ATTACKS,
     *codes.ATTACKS,
     *handing.ATTACKS,
+    *desks.ATTACKS,
 )
 """Every attack, in the order played."""
 
