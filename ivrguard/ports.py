@@ -477,6 +477,9 @@ class Conferences(Protocol):
     ) -> Room | None:
         """The conference in which TaskRouter has joined this leg with a worker; None: there is none that it is in now."""
 
+    async def room_runs(self, account_sid: str, conference: str, *, deadline_s: float) -> bool:
+        """Whether this room is there, and not over."""
+
     async def ends_room(
         self, account_sid: str, conference: str, call_sid: str, *, ends: bool, deadline_s: float
     ) -> None:

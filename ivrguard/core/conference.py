@@ -11,7 +11,7 @@ The laws of this file:
 4. The IVR is told what its own `<Dial>` would have told it (https://www.twilio.com/docs/voice/twiml/dial#dial-action-parameters).
 5. A room that TaskRouter made for a task (`theirs`) stays TaskRouter's: the guard dials nobody into it, and ends nobody's leg but where the
    room would have ended. It is looked up anew at each press of the button, and nothing tells when its agent leaves: that shows when he is
-   to hear the room again and is not there any more.
+   to hear the room again and is not there any more. The caller is led on then only if the room is over: it may be a colleague's now.
 """
 
 from collections.abc import Iterator, Sequence

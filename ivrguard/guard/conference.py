@@ -53,6 +53,8 @@ PAUSE_S = 0.5
 """Before the second try; twice that before the third. Chance makes each half as long to half as long again."""
 
 WHISPER_TIMES = 2
+SONG_URL = "http://com.twilio.music.classical.s3.amazonaws.com/ith_chopin-15-2.mp3"
+"""One piece of it. It ends, and is asked for again: where nothing else tells who waits, this does (core/conference.py, law 5)."""
 MUSIC_URL = "http://twimlets.com/holdmusic?Bucket=com.twilio.music.classical"
 """What Twilio plays by itself where nobody says (https://www.twilio.com/docs/voice/twiml/conference#attributes-waiturl)."""
 
@@ -182,10 +184,11 @@ class Bridges:
         if found is None:
             return twiml.response(twiml.redirect(MUSIC_URL))
         call, mounted = found
-        if call.bridge is not None and call.bridge.theirs:
+        theirs = call.bridge is not None and bool(call.bridge.theirs)
+        if theirs:
             await self._amend(call.sid, leg_id, lambda bridge, _: conference.alone(bridge))
         self.attend(call.sid)
-        music = mounted.flow.hold_music
+        music = mounted.flow.hold_music or (SONG_URL if theirs else "")
         return twiml.response(twiml.play(music) if music else twiml.redirect(MUSIC_URL))
 
     async def agent(self, leg_id: str, delivery: Delivery) -> bytes:
@@ -359,16 +362,26 @@ class Bridges:
                 url = _url(self._world, bridge.nonce)
                 await self._insist(lambda it: it.lead(account, call.sid, url, deadline_s=TRY_DEADLINE_S))
             case Errand.UNHOLD:
-                await self._insist(
-                    lambda it: it.unhold(
-                        account, self._room(call, bridge), bridge.agent, deadline_s=TRY_DEADLINE_S
-                    )
-                )
+                await self._unhold(call, bridge)
             case Errand.END:
                 await self._insist(lambda it: it.hang_up(account, bridge.agent, deadline_s=TRY_DEADLINE_S))
             case Errand.GIVE_UP:  # pragma: no branch -- there are no other errands
                 await self._as_before(call)  # he is taken for back already
         await self._amend(call.sid, bridge.id, lambda bridge, now: conference.done(bridge, errand, now))
+
+    async def _unhold(self, call: Call, bridge: Bridge) -> None:
+        """
+        Let the agent hear the room. Raises `NotifyFault`, "gone" when he is not there: but a room of TaskRouter's he may have left to a
+        colleague, and as long as it is not over the caller is not alone.
+        """
+        account, room = call.account_sid, self._room(call, bridge)
+        try:
+            await self._insist(lambda it: it.unhold(account, room, bridge.agent, deadline_s=TRY_DEADLINE_S))
+        except NotifyFault as fault:
+            if not bridge.theirs or fault.why != "gone":
+                raise
+            if not await self._insist(lambda it: it.room_runs(account, room, deadline_s=TRY_DEADLINE_S)):
+                raise
 
     async def _dial(self, call: Call, bridge: Bridge) -> None:
         held = Held.unpacked(self._world.unseal(bridge.held, f"bridge/{call.sid}"))
@@ -503,9 +516,8 @@ class Bridges:
             await self._as_before(call)
             return
         mounted = await self._world.flow_of(call)
-        music = (
-            _url(self._world, f"wait/{bridge.id}") if mounted is not None and mounted.flow.hold_music else ""
-        )
+        ours = bool(bridge.theirs) or (mounted is not None and bool(mounted.flow.hold_music))
+        music = _url(self._world, f"wait/{bridge.id}") if ours else ""
         room = self._room(call, bridge)
         await self._quietly(
             call, lambda it: it.hold(account, room, bridge.agent, music, deadline_s=TRY_DEADLINE_S)

@@ -13,7 +13,7 @@ a worker. Implements `ports.Conferences`.
 5. A task is found by the CallSid in its attributes, which TaskRouter puts there itself and adds the `conference` to
    (https://www.twilio.com/docs/taskrouter/api/task#read-multiple-task-resources, `EvaluateTaskAttributes`;
    https://www.twilio.com/docs/flex/developer/conference). Attributes can be written by whoever has the account's keys: so it counts only
-   that the caller's leg is found **in** the conference, alive, by its own resource.
+   that both legs are found **in** the conference, alive, by their own resources.
 6. The laws of notify/rest.py.
 """
 
@@ -141,7 +141,7 @@ class TwilioConferences:
     async def room_of_task(
         self, account_sid: str, workspace: str, call_sid: str, *, deadline_s: float
     ) -> Room | None:
-        """The conference that TaskRouter put this leg into, if it is in it still. Raises `core.errors.NotifyFault`."""
+        """The conference that TaskRouter put this leg and a worker's into, if both are in it. Raises `core.errors.NotifyFault`."""
         client = self._of(account_sid)
         async with self._rest.asking(deadline_s):
             tasks = await client.taskrouter.v1.workspaces(workspace).tasks.list_async(
@@ -151,6 +151,7 @@ class TwilioConferences:
                 try:
                     room = await client.conferences(sid).fetch_async()
                     caller = await client.conferences(sid).participants(call_sid).fetch_async()
+                    await client.conferences(sid).participants(worker).fetch_async()
                 except Refused as refused:
                     if refused.code in _OVER:
                         continue
@@ -167,6 +168,17 @@ class TwilioConferences:
         one = self._of(account_sid).conferences(conference).participants(call_sid)
         async with self._rest.asking(deadline_s):
             await one.update_async(end_conference_on_exit=ends)
+
+    async def room_runs(self, account_sid: str, conference: str, *, deadline_s: float) -> bool:
+        """Whether this conference is there, and not over. Raises `core.errors.NotifyFault`."""
+        room = self._of(account_sid).conferences(conference)
+        async with self._rest.asking(deadline_s):
+            try:
+                return str((await room.fetch_async()).status) != "completed"
+            except Refused as refused:
+                if refused.code != NOT_FOUND:
+                    raise
+                return False
 
     async def _participant(self, client: Client, conference: str, call_sid: str) -> Any:
         if not _SID.fullmatch(conference):

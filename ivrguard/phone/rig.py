@@ -19,6 +19,7 @@ from ivrguard.core.agents import Agent
 from ivrguard.core.flow import Flow, Upstream
 from ivrguard.guard import desk as desks
 from ivrguard.guard import sessions
+from ivrguard.guard.conference import SONG_URL
 from ivrguard.guard.sessions import SECRET_BYTES
 from ivrguard.keyring import KEY_BYTES, Keyring
 from ivrguard.notify.conferences import TwilioConferences
@@ -254,7 +255,8 @@ async def rig(
         await server.start()
         stack.push_async_callback(server.stop)
         guard_url = f"http://127.0.0.1:{server.port}"
-        exchange.account.routes = {PUBLIC_URL: guard_url}
+        music = SONG_URL.rpartition("/")[0]  # nothing that is played leaves this machine
+        exchange.account.routes = {PUBLIC_URL: guard_url, music: guard_url}
         centre = Rig(
             server=server,
             exchange=exchange,

@@ -406,6 +406,10 @@ class WatchedConferences:
             self.behind.room_of_task(account_sid, workspace, call_sid, deadline_s=deadline_s)
         )
 
+    async def room_runs(self, account_sid: str, conference: str, *, deadline_s: float) -> bool:
+        """See `ports.Conferences.room_runs`."""
+        return await self._probe.watch(self.behind.room_runs(account_sid, conference, deadline_s=deadline_s))
+
     async def ends_room(
         self, account_sid: str, conference: str, call_sid: str, *, ends: bool, deadline_s: float
     ) -> None:

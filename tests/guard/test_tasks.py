@@ -21,13 +21,14 @@ from ivrguard.core.agents import Agent
 from ivrguard.core.aside import Denied
 from ivrguard.core.assurance import Kind
 from ivrguard.core.call import Call
-from ivrguard.core.conference import LEAD_MS, Beside
+from ivrguard.core.conference import CLAIM_MS, LEAD_MS, Beside
+from ivrguard.core.errors import NotifyFault
 from ivrguard.core.flow import Recording
 from ivrguard.core.rules import Demand, Rule, Target
 from ivrguard.factors import pin
 from ivrguard.guard import Guard, books, conference
 from ivrguard.guard.held import held, seen
-from ivrguard.phone.exchange import Line
+from ivrguard.phone.exchange import Course, Line
 from ivrguard.phone.heard import Asked, Bridged, Played, Queued, Said
 from ivrguard.phone.rig import Rig, rig
 from ivrguard.phone.taskrouter import WORKSPACE
@@ -502,3 +503,129 @@ async def test_what_is_keyed_aside_is_nowhere_but_in_its_own_webhook(start):
     seen_ = repr((lines, kept, entries, tasks, others))
     assert len(kept) > 5
     assert [canary for canary in canaries if canary in seen_] == []
+
+
+# ── the worker who is not where he was ───────────────────────────────────────────────────────────────────
+
+
+async def _colleague(centre, line: Line) -> Line:
+    """Somebody else whom TaskRouter or Flex has put into the room, as for a warm transfer."""
+    way = f"<Response><Dial><Conference>{centre.rooms[0].name}</Conference></Dial></Response>"
+    other = centre.rig.calls.place({"To": "client:carl", "From": line.to}, Course(document=way))
+    await centre.settle()
+    return other
+
+
+async def _leaves(centre, worker: Line) -> None:
+    """A worker leaves, and the room does not end with him: Flex sees to that for a transfer."""
+    centre.rooms[0].find(worker.call_sid).ends = False
+    await worker.hang_up()
+    await centre.settle()
+
+
+async def test_a_worker_who_left_the_room_to_a_colleague_meanwhile_ends_nobodys_call(centre):
+    """The room is not over: the caller is back in it, with the other one, and can be led aside again once the task says so."""
+    line, worker = await centre.talks()
+    other = await _colleague(centre, line)
+    await centre.presses(line)
+    await _leaves(centre, worker)
+    await line.press(PIN)
+    await centre.settle()
+    (room,) = centre.rooms
+    assert isinstance(line.waiting, Bridged)
+    assert {one.line for one in room.participants} == {line, other}
+    assert await centre.beside(line) == Beside(ready=True, apart=False, last="verified")
+    centre.rig.tasks.tasks[0].attributes["conference"]["participants"]["worker"] = other.call_sid
+    assert isinstance(await centre.presses(line), Call)
+    assert room.find(other.call_sid).hold
+
+
+async def test_a_worker_whom_the_task_names_and_who_is_not_in_the_room_counts_for_nothing(centre):
+    """Nobody would hear music, and nobody could be given back."""
+    line, worker = await centre.talks()
+    await _colleague(centre, line)
+    await _leaves(centre, worker)
+    assert await centre.presses(line) is Denied.NOT_JOINED
+    assert isinstance(line.waiting, Bridged)
+
+
+async def test_whether_the_room_is_over_is_asked_again_when_it_was_not_told(centre, monkeypatch):
+    """A fault is no answer: the caller waits in a room of his own, and his own music has it done by who is asked for it next."""
+    line, worker = await centre.talks()
+    await centre.presses(line)
+    await worker.hang_up()
+    behind = centre.rig.server.world.conferences.behind
+
+    async def down(*_: object, **__: object) -> bool:
+        raise NotifyFault("down", why="outage")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(behind, "room_runs", down)
+        await line.press(PIN)
+        await centre.settle()
+    assert isinstance(line.waiting, Bridged)
+    centre.rig.clock.advance(CLAIM_MS / 1000)
+    await centre.rig.server.guard.bridges.wait((await centre.call(line)).bridge.id)
+    await centre.settle()
+    assert line.over
+
+
+async def test_a_worker_who_could_not_be_let_hear_the_room_is_when_his_music_is_asked_for(
+    centre, monkeypatch
+):
+    """A fault is no answer, and says nothing of the room."""
+    line, worker = await centre.talks()
+    await centre.presses(line)
+    behind = centre.rig.server.world.conferences.behind
+
+    async def down(*_: object, **__: object) -> None:
+        raise NotifyFault("down", why="outage")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(behind, "unhold", down)
+        await line.press(PIN)
+        await centre.settle()
+    assert isinstance(line.waiting, Bridged)
+    assert centre.rooms[0].find(worker.call_sid).hold
+    centre.rig.clock.advance(CLAIM_MS / 1000)
+    await centre.rig.server.guard.bridges.wait((await centre.call(line)).bridge.id)
+    await centre.settle()
+    assert not centre.rooms[0].find(worker.call_sid).hold
+
+
+async def test_music_comes_to_an_end_and_is_asked_for_again_whoever_hears_it(start):
+    """Without music of the flow's too: by that alone a node that died is made good, and a caller alone in a room found."""
+    async with start(flow={"hold_music": ""}) as centre:
+        line, worker = await centre.talks()
+        bridge = (await centre.call(line)).bridge
+        assert bridge is None
+        await centre.presses(line)
+        asked = [request.url for request in worker.requests if request.purpose == "wait"]
+        bridge = (await centre.call(line)).bridge
+        assert len(asked) == 1
+        assert asked[0].endswith(f"/.ivrguard/call/wait/{bridge.id}")
+        heard = await centre.rig.server.guard.bridges.wait(bridge.id)
+        assert b"<Play>" in heard
+        assert b"Redirect" not in heard
+
+
+async def test_a_node_that_dies_after_it_put_music_on_leaves_nobody_with_it(centre, monkeypatch):
+    """Nothing says that the worker hears it; that it is asked for, with the caller back, does."""
+    line, worker = await centre.talks()
+    with monkeypatch.context() as patched:
+        amend = conference.Bridges._amend
+
+        async def dies(self, sid, bridge_id, change):
+            if change(replace((await centre.call(line)).bridge), 0).holding:
+                raise asyncio.CancelledError
+            return await amend(self, sid, bridge_id, change)
+
+        patched.setattr(conference.Bridges, "_amend", dies)
+        await centre.presses(line)
+    assert centre.rooms[0].find(worker.call_sid).hold
+    await line.press(PIN)
+    await centre.settle()
+    await centre.rig.server.guard.bridges.wait((await centre.call(line)).bridge.id)
+    await centre.settle()
+    assert not centre.rooms[0].find(worker.call_sid).hold
+    assert (await centre.beside(line)).last == "verified"

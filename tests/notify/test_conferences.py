@@ -13,7 +13,7 @@ from ivrguard.core.errors import NotifyFault
 from ivrguard.notify.conferences import TwilioConferences
 from ivrguard.phone.calls import Calls
 from ivrguard.phone.conferences import Conferences
-from ivrguard.phone.exchange import Exchange, Line
+from ivrguard.phone.exchange import Course, Exchange, Line
 from ivrguard.phone.heard import AgentBehaviour, Bridged
 from ivrguard.phone.taskrouter import WORKSPACE, TaskRouter
 from ivrguard.ports import Invitation
@@ -261,3 +261,40 @@ async def test_attributes_that_are_none_are_garbled(office: Office, tasks: TaskR
     with pytest.raises(NotifyFault) as fault:
         await office.adapter.room_of_task(ACCOUNT, WORKSPACE, caller.call_sid, deadline_s=5)
     assert fault.value.why == "garbled"
+
+
+async def test_a_worker_who_has_left_is_joined_with_nobody(office: Office, tasks: TaskRouter) -> None:
+    """The task names him still, and the caller is in the room: a colleague may be with him."""
+    caller, worker = await joined(office, tasks)
+    (room,) = office.rooms.rooms
+    assert await office.adapter.room_of_task(ACCOUNT, WORKSPACE, caller.call_sid, deadline_s=5) is not None
+    colleague = office.exchange.call("+15551230002", QUEUE)
+    way = f"<Response><Dial><Conference>{room.name}</Conference></Dial></Response>"
+    await colleague.lead(Course(document=way))
+    room.find(worker.call_sid).ends = False
+    await worker.hang_up()
+    assert room.status == "in-progress"
+    assert await office.adapter.room_of_task(ACCOUNT, WORKSPACE, caller.call_sid, deadline_s=5) is None
+
+
+async def test_a_room_that_is_over_joins_nobody_whoever_is_listed_in_it(
+    office: Office, tasks: TaskRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller, _ = await joined(office, tasks)
+    monkeypatch.setattr(office.rooms.rooms[0], "status", "completed")
+    assert await office.adapter.room_of_task(ACCOUNT, WORKSPACE, caller.call_sid, deadline_s=5) is None
+
+
+async def test_a_room_runs_until_it_is_over(office: Office, tasks: TaskRouter) -> None:
+    """One that nobody knows does not; a fault is no answer."""
+    _, worker = await joined(office, tasks)
+    (room,) = office.rooms.rooms
+    assert await office.adapter.room_runs(ACCOUNT, room.sid, deadline_s=5)
+    office.rooms.fail_next(500, 0)
+    with pytest.raises(NotifyFault) as fault:
+        await office.adapter.room_runs(ACCOUNT, room.sid, deadline_s=5)
+    assert fault.value.why == "outage"
+    await worker.hang_up()
+    await office.calls.settled()
+    assert not await office.adapter.room_runs(ACCOUNT, room.sid, deadline_s=5)
+    assert not await office.adapter.room_runs(ACCOUNT, "CF" + "0" * 32, deadline_s=5)
