@@ -484,6 +484,8 @@ class Bridges:
         begun = await self._world.store.amend([key, leg_key, *later], change)
         if isinstance(begun, Call):
             self._background.start(self._lead_aside(begun, nonce))
+        elif begun is Denied.ASIDE:
+            self.attend(call_sid)  # or on his way there, for too long
         return begun
 
     async def _as_before(self, call: Call) -> None:
