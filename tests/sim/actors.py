@@ -1,6 +1,6 @@
 """
-Who calls, and what for: honest callers with their mistakes, the agents they are taken to, and everybody who tries to get
-in. Each is a coroutine with its own chance, so that what one does moves nobody else's dice.
+Who calls, and what for: honest callers with their mistakes, and everybody who tries to get in. Each is a coroutine with its
+own chance, so that what one does moves nobody else's dice. The agents they are taken to: agents.py.
 
 `ACTORS` says how often each of them comes. What an actor learns he learns as people do: from what he hears, from his
 phone, from the document that the provider got, and attackers from whatever they saw in other calls.
@@ -8,72 +8,17 @@ phone, from the document that the provider got, and attackers from whatever they
 
 import asyncio
 import random
-import string
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from tests.sim import town
-from tests.sim.nodes import TRANSFERS, WORKFLOW
-from tests.sim.oracle import NOBODY, Oracle
-from tests.sim.phone import Line, Provider
+from tests.sim.agents import agent, rogue, whisper
+from tests.sim.nodes import TRANSFERS
+from tests.sim.phone import Line
+from tests.sim.stage import Stage, pause, wrong
 
 ANSWERS_MAX = 16
-DESKS = {
-    f"workflow:{WORKFLOW}": "Task",
-    "enqueue:support": "CallSid",
-    "number:+18005550142": "whisper",
-    "client:ada": "Parameter",
-    "sip:sip:agents@pbx.example": "header",
-}
-"""Each queue, and how its agents get the token."""
-
-
-@dataclass
-class Stage:
-    """Where everybody is. `left`: how many calls may still begin. `desks`: the keys, by queue."""
-
-    town: town.Town
-    provider: Provider
-    oracle: Oracle
-    left: int
-    desks: dict[str, str] = field(default_factory=dict, repr=False)
-    lines: list[Line] = field(default_factory=list)
-    overheard: list[tuple[town.Person, str]] = field(default_factory=list, repr=False)
-    """Codes that were keyed within earshot, and whose they are."""
-
-    def line(self, chance: random.Random, number: str, *, attested: bool = False) -> Line:
-        """A new call, from this number."""
-        self.left -= 1
-        stir = (
-            town.ATTESTED
-            if attested
-            else chance.choice((None, "TN-Validation-Passed-B", "TN-Validation-Failed-C"))
-        )
-        line = Line(self.provider, f"CA{chance.getrandbits(128):032x}", number, stir)
-        line.began_s = asyncio.get_running_loop().time()
-        self.lines.append(line)
-        return line
-
-    def recent(self, count: int) -> list[Line]:
-        """The last calls, none older than half a day: nobody repeats a request when its call is forgotten."""
-        since_s = asyncio.get_running_loop().time() - 43_200
-        return [line for line in self.lines[-count:] if line.posted and line.began_s > since_s]
-
-    def number(self, chance: random.Random) -> str:
-        """A number that is nobody's here; now and then it is withheld."""
-        return "anonymous" if chance.random() < 0.1 else f"+1555{chance.randint(6_000_000, 9_999_999)}"
-
-
-def pause(chance: random.Random, least_s: float = 2, most_s: float = 12) -> Awaitable[None]:
-    """People take their time."""
-    return asyncio.sleep(chance.uniform(least_s, most_s))
-
-
-def wrong(chance: random.Random, digits: int = 8) -> str:
-    """A guess."""
-    return "".join(chance.choices(string.digits, k=digits))
-
 
 # ── honest callers ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -88,6 +33,9 @@ class Caller:
     line: Line
     sure: float = 0.93
     dawdles: bool = False
+    stays_s: tuple[float, float] = (5, 40)
+    """How long he talks to an agent."""
+    bent_agent: bool = False
 
     async def prove(self) -> bool:
         """Answer for as long as the guard asks; whether the line is still there afterwards."""
@@ -161,11 +109,11 @@ class Caller:
         await line.wait_in_queue()
         if transfer.target in stage.desks:
             told = await whisper(stage, line, transfer.whisper) if transfer.whisper else transfer.token
-            work = agent(
-                stage, random.Random(chance.random()), line, transfer.target, told, slow=self.dawdles
-            )
+            own = random.Random(chance.random())
+            how = {"slow": self.dawdles, "steady": self.sure == 1, "bent": self.bent_agent}
+            work = agent(stage, own, line, transfer.target, told, self.person, **how)
             stage.provider.errand(work)
-        await (pause(chance, 620, 720) if self.dawdles else pause(chance, 5, 40))
+        await (pause(chance, 620, 720) if self.dawdles else pause(chance, *self.stays_s))
         if chance.random() < 0.4:
             await line.hang_up()
         else:
@@ -195,63 +143,17 @@ async def honest(stage: Stage, chance: random.Random) -> None:
         await pause(chance, 5, 300)
 
 
-# ── agents ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def whisper(stage: Stage, line: Line, url: str) -> str:
-    """What the agent on a plain phone hears before he has the caller: the code."""
-    child = [
-        (name, {"CallSid": f"CA{line.sid[4:]}00", "Direction": "outbound-dial"}.get(name, value))
-        for name, value in line.fields
-    ]
-    params = [*child, ("ParentCallSid", line.sid), ("CallStatus", "in-progress")]
-    body = await stage.provider.post(line, url, params)
-    line.posted.pop()
-    return "".join(filter(str.isdigit, (body or b"").decode().partition("code is")[2].partition("<")[0]))
-
-
-async def agent(
-    stage: Stage, chance: random.Random, line: Line, queue: str, told: str, *, slow: bool
-) -> None:
-    """Redeems the token: at once, or late, or twice, or in the wrong place."""
-    token = line.sid if queue == "enqueue:support" else told
-    if not token:
-        return
-    leg_of = stage.oracle.leg_of
-    present = stage.provider.present
-    how = chance.choice(("right", "right", "right", "twice", "ten", "queue", "call", "late"))
-    how = "slow" if slow and chance.random() < 0.7 else how
-    await pause(chance, 1, 20)
-    if how == "late":  # the caller has gone, mostly
-        await asyncio.sleep(chance.choice((60, 300)))
-    if how == "slow":
-        await asyncio.sleep(town.TOKEN_MS / 1000 + chance.uniform(-30, 60))
-    if how == "queue":
-        queue = chance.choice(list(stage.desks))
-    sid = f"CA{chance.getrandbits(128):032x}" if how == "call" else chance.choice((None, line.sid))
-    times = {"twice": 2, "ten": 10}.get(how, 1)
-    asked = [present(queue, stage.desks[queue], token, sid, leg_of(token)) for _ in range(times)]
-    await asyncio.gather(*asked)
-    if chance.random() < 0.3:  # and once more, if only to see
-        await present(queue, stage.desks[queue], token, sid, leg_of(token))
-
-
-async def rogue(stage: Stage, chance: random.Random) -> None:
-    """Somebody at a desk tries tokens, codes and calls that are none of his."""
-    queue = chance.choice(list(stage.desks))
-    for _ in range(chance.randint(3, 12)):
-        guess = chance.choice(
-            (
-                "".join(chance.choices("0123456789ABCDEFGHJKMNPQRSTVWXYZ", k=26)),
-                wrong(chance),
-                chance.choice(stage.lines).sid if stage.lines else wrong(chance),
-                chance.choice(list(stage.oracle.tokens) or [wrong(chance)]),
-            )
-        )
-        await stage.provider.present(queue, stage.desks[queue], guess, None, stage.oracle.leg_of(guess))
-        await pause(chance, 0, 3)
-    key = wrong(chance, 43)
-    await stage.provider.present(NOBODY, key, wrong(chance), None, None)
+async def visitor(stage: Stage, chance: random.Random) -> None:
+    """Calls for an agent, keys what he has to, and talks to him for as long as it takes."""
+    person = chance.choice(stage.town.people)
+    line = stage.line(chance, person.number, attested=True)
+    caller = Caller(
+        stage, chance, person, line, sure=1.0, stays_s=(20, 120), bent_agent=chance.random() < 0.2
+    )
+    await line.dial()
+    if await caller.prove():
+        await caller.choose(chance.choice(list(TRANSFERS)))
+    await line.hang_up()
 
 
 # ── attackers ────────────────────────────────────────────────────────────────────────────────────────────
@@ -437,5 +339,6 @@ ACTORS: Mapping[Actor, float] = {
     thief: 6,
     eavesdropper: 5,
     rogue: 1,
+    visitor: 5,
 }
 """How often each comes, in a hundred or so."""

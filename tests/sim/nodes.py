@@ -374,7 +374,7 @@ class Node:
         verifier = Verifier(town.ISSUER, {town.ACCOUNT_SID: (town.AUTH_TOKEN,)})
         voice = Voice(self.guard, verifier, None, metrics, frozenset({town.ACCOUNT_SID}), centre.chance)
         routes = [*Agents(self.guard, Identity(self.guard), metrics).routes(), *voice.routes()]
-        self._routes = [(_pattern(route.path), route.handler) for route in routes]
+        self._routes = [(route.method, _pattern(route.path), route.handler) for route in routes]
         self.disk = version
         self.reloader = Reloader(lambda: town.loaded(self.disk), centre.mount, self.guard.world, metrics)
 
@@ -404,8 +404,8 @@ class Node:
         path = posted.raw_path.partition("?")[0]
         handler, posted.match_info = next(
             (handler, found.groupdict())
-            for pattern, handler in self._routes
-            if (found := pattern.fullmatch(path))
+            for method, pattern, handler in self._routes
+            if method in {posted.method, "*"} and (found := pattern.fullmatch(path))
         )
 
         async def answer() -> web.Response:
@@ -420,7 +420,7 @@ class Node:
 
 def _pattern(path: str) -> re.Pattern[str]:
     """A route of aiohttp's as an expression."""
-    pieces = re.split(r"\{(\w+):((?:[^{}]|\{\d+\})+)\}", path)
+    pieces = re.split(r"\{(\w+):((?:[^{}]|\{\d+\})+)\}", re.sub(r"\{([a-z]\w*)\}", r"{\1:[^/]+}", path))
     done = ""
     for nth in range(0, len(pieces) - 1, 3):
         done += f"{re.escape(pieces[nth])}(?P<{pieces[nth + 1]}>{pieces[nth + 2]})"

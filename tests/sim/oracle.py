@@ -14,28 +14,25 @@ import base64
 import hashlib
 import json
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from xml.etree import ElementTree as ET
 
 from ivrguard.core.audit import Entry
 from ivrguard.ports import Change, Credential, Request
 from tests.sim import model, town
+from tests.sim.hands import FACTORS, Hands
 from tests.sim.model import Count, Proof
 from tests.sim.nodes import Turn
 from tests.sim.phone import DEADLINE_S, Transfer, transfers
+from tests.sim.truth import CallTruth, Leg
 
-STEPS_SHOWN = 14
 INTENTS = {"a wire transfer": "wire", "speaking with an agent": "agent", "the call you are making now": ""}
-FACTORS = {"pin": "pin", "code": "sms_code", "app": "totp"}
 WORDS = re.compile(r"[0-9A-Za-z_\-+/]+")
 """What a secret would stand as: a word of its own. Inside of what is sealed, any digits may come up."""
 ANY_URL = re.compile(r"""[a-z]+://[^"'<>\s]*""")
 NONCE = re.compile(rb"/\.ivrguard/call/[0-9a-f]{32}")
 NEUTRAL = b"<Response><Hangup/></Response>"
-NOBODY = "nobody"
-"""Who presents tokens with a key that no desk has."""
 REDRAWN = {"busy", "judge", "messenger"}
 """Faults that the guard decides about: what it answers then, it remembers."""
 
@@ -44,50 +41,7 @@ class Broken(AssertionError):
     """A promise that was not kept."""
 
 
-@dataclass
-class Leg:
-    """A hand-over: its queue, when it was made, for which transfer (`cut`), its token once seen, and what became of it."""
-
-    call: "CallTruth"
-    queues: str
-    issued_ms: int
-    cut: str
-    token: str = ""
-    redeemed: bool = False
-
-
-@dataclass
-class CallTruth:
-    """What is true of a call. `texts`: the codes sent in it: code, intent, when; `steps`: what happened last."""
-
-    sid: str
-    caller: str
-    attested: bool
-    versions: set[str] = field(default_factory=set)
-    account: str = ""
-    lane: str = "pool"
-    proofs: dict[str, Proof] = field(default_factory=dict)
-    texts: list[tuple[str, str, int]] = field(default_factory=list)
-    cut: str = ""
-    cut_act: int = 0
-    """Which transfer was asked for last, and in which act: what was proved before counts as old."""
-    legs: list[Leg] = field(default_factory=list)
-    ended: bool = False
-    answers: dict[tuple, bytes] = field(default_factory=dict)
-    decisions: Counter = field(default_factory=Counter)
-    struck: set[tuple] = field(default_factory=set)
-    """Requests that met a fault in one of their deliveries: what they are answered may differ."""
-    last: tuple = ()
-    """Which request changed it last: what was answered to one before that is overtaken."""
-    flying: int = 0
-    disturbed: bool = False
-    """Whether something happened in it that a caller who does as he is told does not meet."""
-    script: tuple[str, ...] = ()
-    kept: tuple = ()
-    steps: deque = field(default_factory=lambda: deque(maxlen=STEPS_SHOWN))
-
-
-class Oracle:
+class Oracle(Hands):
     """`fail` is told of the first broken promise. `digest`: over the whole history, the same in every run of a seed."""
 
     def __init__(self, people: town.Town, store: object, replay: str) -> None:
@@ -102,6 +56,7 @@ class Oracle:
         self.counts: dict[tuple, Count] = {}
         self.trusted: dict[str, dict[str, int]] = {}
         self.spent: dict[str, int] = {}
+        self.names: dict[str, str] = {}
         self.refs: dict[str, str] = {}
         self.tokens: dict[str, Leg] = {}
         self.secret_tokens: set[str] = set()
@@ -162,7 +117,10 @@ class Oracle:
         """The node died."""
         turn.faults.append("died")
         self.note(turn, f"turn {turn.number}: the node died")
-        self._gone(turn)
+        if "agent" not in turn.memory:
+            self._gone(turn)
+        elif turn.call:
+            self._stricken(self.calls[turn.call], turn)
 
     def unanswered(self, turn: Turn) -> None:
         self.broken(10, f"no answer within {DEADLINE_S:g} s", turn)
@@ -237,7 +195,7 @@ class Oracle:
         if transfer.token and call.legs:
             leg = self.tokens.get(transfer.token)
             if leg is None:
-                leg = call.legs[-1]
+                leg = turn.memory.get("leg", call.legs[-1])
                 self.require(leg.token == "", 4, "two tokens for one hand-over", turn)
                 leg.token = transfer.token
                 self.tokens[transfer.token] = leg
@@ -249,7 +207,7 @@ class Oracle:
         """The code that the agent on a plain phone hears."""
         code = re.search(r"\d(?: \d){7}", " ".join(say.text or "" for say in root.iter("Say")))
         if code is not None and call.legs:
-            self.tokens[code[0].replace(" ", "")] = call.legs[-1]
+            self.tokens.setdefault(code[0].replace(" ", ""), call.legs[-1])
 
     # ── promise 7: again is not twice ────────────────────────────────────────────────────────────────────
 
@@ -415,7 +373,7 @@ class Oracle:
         self.require(about == path, 1, f"{about} was allowed, {path} was sent", turn)
         proofs = call.proofs.values()
         good = any(model.holds(want, proofs, at_ms) for want in wants)
-        self.require(good, 1, f"{path} was sent to the IVR; proved is {dict(call.proofs)}", turn)
+        self.require(good, 1, f"{path} was sent to the IVR; proved is {[*call.proofs.values()]}", turn)
         self._asserted(turn, call, assertion)
 
     def _asserted(self, turn: Turn, call: CallTruth, assertion: str) -> None:
@@ -423,7 +381,7 @@ class Oracle:
         payload = assertion.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         factors = {"none": 0, "one_factor": 1, "two_factor": 2}[claims["acr"]]
-        kinds = list(call.proofs)
+        kinds = [proof.kind for proof in call.proofs.values()]
         self.require(model.enough(kinds, factors), 1, f"{claims['acr']} is asserted of {kinds}", turn)
         person = claims.get("sub")
         self.require(person is None or (bool(kinds) and person == call.account), 1, "a false subject", turn)
@@ -437,7 +395,13 @@ class Oracle:
             return
         call = self.calls[turn.call]
         intent = next(name for words, name in INTENTS.items() if words in text)
-        call.texts.append((code[0], intent, turn.memory.get("code_ms", 0)))
+        if "read" in turn.memory:
+            turn.memory["read"].code = code[0]
+            self.require(
+                "Read it only to the agent" in text, 5, "a code does not say whom it may be read to", turn
+            )
+        else:
+            call.texts.append((code[0], intent, turn.memory.get("code_ms", 0)))
         self._secrets.add(code[0])
         self.tally["codes"] += 1
         person = self.town.by_account.get(call.account)
@@ -474,6 +438,7 @@ class Oracle:
             if entry.event in {"account_claimed", "authn_token_created", "authn_attempt"}:
                 once = call.decisions[turn.name, entry.event] == 1
                 self.require(once, 7, f"one request, and {entry.event} twice", turn)
+        self._by_its_holder(turn, call, entry)
         if decide is not None:
             decide(turn, call, entry, change)
 
@@ -489,7 +454,7 @@ class Oracle:
         must = may and since < turn.memory["act"]
         self.require(lane == "trusted" or not must, 3, "a trusted number was put among strangers", turn)
         call.account, call.lane = account, call.caller if lane == "trusted" else "pool"
-        call.proofs, call.texts = {}, []
+        call.proofs, call.texts, call.read = {}, [], None
 
     def _counts(self, call: CallTruth, kind: str) -> list[Count]:
         kept = call.account in self.town.by_account
@@ -499,14 +464,18 @@ class Oracle:
             return [own]
         return [own, self.counts.setdefault(("number", call.caller), model.number_count())]
 
-    def _on_authn_attempt(self, turn: Turn, call: CallTruth, entry: Entry, _: Change) -> None:
+    def _on_authn_attempt(self, turn: Turn, call: CallTruth, entry: Entry, change: Change) -> None:
         kind = FACTORS[dict(entry.detail)["factor"]]
         counts = self._counts(call, kind)
-        allowed = all(count.allows(turn.name, entry.at_ms) for count in counts)
+        which = turn.memory["which"] = (*turn.name, self.acts) if "agent" in turn.memory else turn.name
+        allowed = all(count.allows(which, entry.at_ms) for count in counts)
         if entry.reason == "counted":
             self.require(allowed, 2, f"a guess at the {kind} is allowed: {counts}", turn)
+            if "agent" in turn.memory:  # each is a new one: it is kept in the act that says so
+                kept = any(put.key.kind == "ledger" for put in change.puts)
+                self.require(kept, 2, "an answer that an agent typed is counted nowhere", turn)
             for count in counts:
-                count.count(turn.name, entry.at_ms)
+                count.count(which, entry.at_ms)
         else:
             promise = 2 if call.lane == "pool" else 3
             self.require(not allowed, promise, f"the {kind} is closed to a caller: {counts}", turn)
@@ -520,7 +489,15 @@ class Oracle:
         self.require(bool(counted), 2, "somebody is let in without a judged guess", turn)
         self.require(self._right(turn, call, kind), 1, f"a wrong {kind} was taken", turn)
         for nth, count in enumerate(self._counts(call, kind)):
-            (count.take_back if nth else count.forgive)(turn.name, entry.at_ms)
+            (count.take_back if nth else count.forgive)(turn.memory["which"], entry.at_ms)
+        call.shown.add(call.account)
+        if "agent" in turn.memory:
+            assert call.read is not None
+            call.proofs[kind, call.read.intent] = Proof(kind, entry.at_ms, self.acts, call.read.intent)
+            call.read.used = True
+            call.read_right.add(turn.name)
+            self.tally["read back"] += 1
+            return
         if call.caller.startswith("+"):
             numbers = self.trusted.setdefault(call.account, {})
             if call.caller in numbers or len(numbers) < model.TRUSTED_MAX:
@@ -528,7 +505,8 @@ class Oracle:
         intent = (
             next((one[1] for one in call.texts if one[0] == turn.digits), "") if kind == "sms_code" else ""
         )
-        call.proofs[kind] = Proof(kind, entry.at_ms, self.acts, intent)
+        call.proofs = {key: proof for key, proof in call.proofs.items() if proof.kind != kind}
+        call.proofs[kind, ""] = Proof(kind, entry.at_ms, self.acts, intent)
         if kind == "sms_code":
             call.texts = []
         if kind == "totp":
@@ -542,6 +520,8 @@ class Oracle:
             return digits == person.pin
         if kind == "totp":
             return self._step(turn, call) is not None
+        if "agent" in turn.memory:
+            return self._read_right(turn, call)
         ages = [turn.memory["looked_ms"] - sent for code, _, sent in call.texts if code == digits]
         return any(-model.SKEW_MS <= age <= town.CODE_MS for age in ages)
 
@@ -560,6 +540,8 @@ class Oracle:
         self.require((entry.reason == "locked") == (reason == "locked"), 8, "a false reason on record", turn)
         if entry.reason == "wrong" and kind == "pin":
             self.require(not self._right(turn, call, kind), 2, "the right PIN was refused", turn)
+        if "agent" in turn.memory and call.read is not None and entry.reason != "used":
+            call.read.misses += 1
         self._lock_told(turn, call, kind, entry, change)
 
     def _lock_told(self, turn: Turn, call: CallTruth, kind: str, entry: Entry, change: Change) -> None:
@@ -568,7 +550,7 @@ class Oracle:
             str(count.until_ms())
             for count in self._counts(call, kind)
             if count.tries
-            and count.tries[-1][0] == turn.name
+            and count.tries[-1][0] == turn.memory["which"]
             and count.until_ms()
             and count.closed(entry.at_ms)
             if not (count.lifetime and count.in_a_row >= count.lifetime)
@@ -583,100 +565,37 @@ class Oracle:
         self.require(not turn.memory.get("worked"), 2, "a guess that was judged is not counted", turn)
         turn.memory.pop("attempt", None)
         for count in self._counts(call, turn.memory.get("factor", "")):
-            count.take_back(turn.name, entry.at_ms)
+            count.take_back(turn.memory["which"], entry.at_ms)
+        call.decisions[turn.name, "authn_attempt"] -= 1
 
     def _on_authz_granted(self, turn: Turn, call: CallTruth, entry: Entry, _: Change) -> None:
         turn.memory["granted"] = (entry.at_ms, dict(entry.detail).get("path", ""))
 
     def _on_authn_token_created(self, turn: Turn, call: CallTruth, entry: Entry, _: Change) -> None:
+        if entry.reason == "passed_on":
+            self._passed(turn, call, entry)
+            return
         proofs = call.proofs.values()
         good = model.holds(town.AGENT, proofs, entry.at_ms, call.cut_act)
-        self.require(good, 1, f"a transfer is allowed; proved is {dict(call.proofs)}", turn)
+        self.require(good, 1, f"a transfer is allowed; proved is {[*call.proofs.values()]}", turn)
         facts = dict(entry.detail)
         if (
             call.legs and call.legs[-1].cut == call.cut
         ):  # the answer was lost: the same hand-over, made once more
             call.legs[-1].issued_ms = entry.at_ms
         else:
-            call.legs.append(Leg(call, facts["queues"], entry.at_ms, call.cut))
+            leg = Leg(call, facts["queues"], entry.at_ms, call.cut, call.account)
+            self._moved(call, lambda: call.legs.append(leg))
         turn.memory["leg"] = call.legs[-1]
 
-    def _on_authn_code_sent(self, turn: Turn, _: CallTruth, entry: Entry, __: Change) -> None:
+    def _on_authn_code_sent(self, turn: Turn, call: CallTruth, entry: Entry, _: Change) -> None:
         turn.memory["code_ms"] = entry.at_ms
+        if "agent" in turn.memory:
+            self._code_asked(turn, call, entry)
 
     def _on_session_ended(self, turn: Turn, call: CallTruth, entry: Entry, _: Change) -> None:
         self.require(turn.over and not call.ended, 8, "a call ends twice, or while it goes on", turn)
-        call.ended = True
-
-    # ── promise 4: a token works once ────────────────────────────────────────────────────────────────────
-
-    def leg_of(self, presented: str) -> Leg | None:
-        """The hand-over that a token, a code or a call stands for."""
-        call = self.calls.get(presented)
-        if call is None:
-            return self.tokens.get(presented)
-        return next((leg for leg in reversed(call.legs) if leg.queues == "enqueue:support"), None)
-
-    def presents(self, turn: Turn, queue: str, leg: Leg | None, call_sid: str | None) -> None:
-        """A desk is about to present a token: which hand-over it really is, for the desk of which queue."""
-        turn.memory |= {"desk": (queue, leg, call_sid)}
-        self.tally["presented"] += 1
-        self.note(turn, f"turn {turn.number} on {turn.node}: the desk of {queue} presents a token")
-
-    def _redemption(self, turn: Turn, entry: Entry, *, taken: bool) -> None:
-        queue, leg, call_sid = turn.memory["desk"]
-        call = leg.call if leg is not None else None
-        count = self.counts.setdefault(("desk", queue), model.desk_count())
-        why = self._spoiled(queue, leg, call_sid, count, entry.at_ms)
-        if taken != (not why):
-            self.broken(4, f"a token is {'taken' if taken else 'refused'}; it is {why or 'good'}", turn, call)
-        if not count.closed(entry.at_ms) and not taken:
-            count.count(turn.number, entry.at_ms)
-        if taken and leg is not None:
-            leg.redeemed = True
-            self.tally["redeemed"] += 1
-        turn.memory["redeemed"] = taken
-
-    def _spoiled(self, queue: str, leg: Leg | None, call_sid: str | None, count: Count, now_ms: int) -> str:
-        if leg is None:
-            return "nobody's"
-        call = leg.call
-        factors = [self.counts.get((call.account, kind, call.lane)) for kind in FACTORS.values()]
-        closed = any(one is not None and one.closed(now_ms) for one in factors)
-        reasons = (
-            (count.closed(now_ms), "at a closed desk"),
-            (queue not in leg.queues.split(","), "for another queue"),
-            (call_sid is not None and call_sid != call.sid, "of another call"),
-            (leg.redeemed, "spent"),
-            (now_ms >= leg.issued_ms + town.TOKEN_MS, "too old"),
-            (now_ms < leg.issued_ms - model.SKEW_MS, "not of now"),
-            (call.ended, "of a call that is over"),
-            (call.legs[-1] is not leg, "not the last of its call"),
-            (closed, "of a locked account"),
-        )
-        return next((why for holds, why in reasons if holds), "")
-
-    def _on_authn_token_redeemed(self, turn: Turn, _: object, entry: Entry, __: Change) -> None:
-        self._redemption(turn, entry, taken=True)
-
-    def _on_authn_token_refused(self, turn: Turn, _: object, entry: Entry, __: Change) -> None:
-        self._redemption(turn, entry, taken=False)
-
-    _on_authn_token_reuse = _on_authn_token_refused
-
-    def desk_answered(self, turn: Turn, status: int, body: bytes) -> None:
-        """What an agent sees: a receipt, the one refusal, or that the store is away."""
-        self.note(turn, f"turn {turn.number}: {status}")
-        taken = turn.memory.get("redeemed")
-        if status == 401:
-            self.require(turn.memory["desk"][0] == NOBODY, 10, "a desk is not known any more", turn)
-        elif status == 201:
-            self.require(taken is True, 4, "a receipt for a token that was not taken", turn)
-        elif status == 403:
-            self.require(taken is False, 4, "a token was taken, and its receipt is lost", turn)
-            self.require(body == b'{"error":"invalid_token"}', 4, "a refusal that says why", turn)
-        else:
-            self.require(status == 503 and bool(turn.faults), 10, f"a desk was answered {status}", turn)
+        call.ended_ms = entry.at_ms
 
     # ── what is done beside calls ────────────────────────────────────────────────────────────────────────
 

@@ -143,8 +143,8 @@ class Provider:
         )
         return bytes(response.body or b"")
 
-    async def present(self, queue: str, key: str, token: str, call_sid: str | None, leg: object) -> None:
-        """A desk presents a token, at some node; who knows what `leg` it is of is the oracle alone."""
+    async def present(self, queue: str, key: str, token: str, call_sid: str | None, leg: object) -> int:
+        """A desk presents a token, at some node; who knows what `leg` it is of is the oracle alone. 0: the node died."""
         node, watch = self.pick(), self.centre.watch
         target = "/.ivrguard/agent/v1/redemptions"
         turn = Turn(next(self.turns), node.name, "", target, None, ("", target, b""), self.now_s())
@@ -156,6 +156,41 @@ class Provider:
         if not task.cancelled():
             response = task.result()
             watch.desk_answered(turn, response.status, bytes(response.body))
+            return response.status
+        return 0
+
+    async def ask(
+        self, queue: str, key: str, sid: str, what: str = "", body: dict[str, str] | None = None
+    ) -> tuple[int, dict]:
+        """
+        The agent of a queue asks about a call, or does `what` to it; no `body`: he looks. (0, {}): nobody answered.
+
+        Where a node dies, the same goes to another one. A `request` in the body names it, as agents' programs do.
+        """
+        target = f"/.ivrguard/agent/v1/calls/{sid}" + (f"/{what}" if what else "")
+        known = sid if sid in self.centre.watch.calls else ""
+        asks, headers = body or {}, {"Authorization": f"Bearer {key}"}
+        request = f"{queue}/{asks.get('request', next(self.turns))}".encode()
+        node, watch = self.pick(), self.centre.watch
+        for _ in range(DELIVERIES_MAX):
+            name, keyed = (sid, target, request), asks.get("digits", asks.get("account"))
+            turn = Turn(next(self.turns), node.name, known, target, keyed, name, self.now_s())
+            if self.chance.random() < self.habits.dies and sum(one.alive for one in self.centre.nodes) > 1:
+                turn.dies_after = self.chance.choice((1, 2, 3))
+            watch.asks(turn, queue)
+            sent = json.dumps(asks).encode() if body is not None else b""
+            method = "GET" if body is None else "POST"
+            task = node.take(Posted(method, target, sent, headers, "application/json"), turn)
+            await asyncio.wait({task})
+            if not node.alive:
+                self._bury(node)
+            if not task.cancelled():
+                response = task.result()
+                watch.acted(turn, response.status, bytes(response.body))
+                return response.status, json.loads(response.body)
+            watch.dropped(turn)
+            node = self.pick(other_than=node)
+        return 0, {}
 
     @staticmethod
     def now_s() -> float:

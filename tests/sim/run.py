@@ -12,7 +12,7 @@ import asyncio
 import gc
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -27,11 +27,12 @@ from ivrguard.guard import desk as desks
 from ivrguard.ports import Account, Credential
 from ivrguard.stores.memory import MemoryStore
 from tests.sim import town
-from tests.sim.actors import ACTORS, DESKS, Actor, Stage
+from tests.sim.actors import ACTORS, Actor
 from tests.sim.loop import SimLoop
 from tests.sim.nodes import Centre, Clock, Node, Weather, cheapest_pins
 from tests.sim.oracle import Oracle
 from tests.sim.phone import Habits, Provider
+from tests.sim.stage import DESKS, Stage
 
 NODES = 3
 WAVE_CALLS = 160
@@ -58,6 +59,9 @@ class Plan:
     gaps_s: tuple[float, ...] = GAPS_S
     weather: dict[str, float] = field(default_factory=dict)
     habits: Habits = field(default_factory=Habits)
+    actors: Mapping[Actor, float] = field(default_factory=lambda: ACTORS)
+    people: int = 0
+    """How many live in the town; 0: one for every dozen calls."""
 
     @property
     def replay(self) -> str:
@@ -108,6 +112,7 @@ async def enrolled(centre: Centre, store: MemoryStore, stage: Stage) -> None:
     for nth, queue in enumerate(DESKS):
         stage.desks[queue] = f"the key of desk {nth}"
         name = f"desk-{nth}"
+        stage.oracle.names[name] = queue
         await desks.add(store, name, (queue,), secret=stage.desks[queue], now_ms=town.BEGAN_MS)
 
 
@@ -216,7 +221,7 @@ async def _waves(stage: Stage, nature: Nature, chance: random.Random, plan: Plan
     """Everybody who calls, wave after wave, until no calls are left."""
     running: list[asyncio.Task] = []
     loop, born = asyncio.get_running_loop(), 0
-    actors, weights = list(ACTORS), list(ACTORS.values())
+    actors, weights = list(plan.actors), list(plan.actors.values())
     while stage.left > 0:
         running.append(loop.create_task(nature.wave()))
         until = max(0, stage.left - WAVE_CALLS)
@@ -273,7 +278,7 @@ async def _played(plan: Plan, oracle: Oracle, people: town.Town, store: MemorySt
 def play(seed: int, calls: int, **more: object) -> Outcome:
     """Play it. Raises `Broken` for the first promise that is not kept."""
     plan = Plan(seed, calls, **more)
-    people = town.Town.of(random.Random(f"{seed}/town"), max(12, calls // 12))
+    people = town.Town.of(random.Random(f"{seed}/town"), plan.people or max(12, calls // 12))
     store = MemoryStore()
     oracle = Oracle(people, store, plan.replay)
     collects = gc.isenabled()

@@ -37,6 +37,7 @@ HAPPENS = (
         "fault: messenger",
     ),
     *("reload: loaded", "reload: refused"),
+    *("codes to be read", "read back", "passed on", "call_viewed", "call_view_refused"),
 )
 """What must come about in a run of a thousand calls, or it shows nothing."""
 
