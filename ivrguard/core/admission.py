@@ -56,7 +56,7 @@ def remember(call: Call, fingerprint: str, turn: int | None, node: str, now_ms: 
         without = (*without, fingerprint)
     else:
         seen = (*seen, fingerprint)[-SEEN_MAX:]
-    last = Last(fingerprint, now_ms, node)
+    last = Last(fingerprint, now_ms, node, turn=call.turn + 1)
     return replace(call, seen=seen, seen_without_turn=without, last=last, turn=call.turn + 1)
 
 

@@ -138,12 +138,13 @@ class ReadBack:
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """The last delivery: fingerprint, when, by which process, and the sealed answer ("" while it is made)."""
+    """The last delivery: fingerprint, when, by which process, the sealed answer ("" while it is made), and which turn it made."""
 
     fingerprint: str
     at_ms: int
     node: str
     answer: str = field(default="", repr=False)
+    turn: int = 0
 
 
 @dataclass(frozen=True)  # without slots: it is what is copied most, see core/values.py

@@ -333,8 +333,10 @@ def _answered(flow: Flow, call: Call, books: Books, event: Answered, now_ms: int
         case Keyed.FITTING if not question.factor:
             return _claimed(flow, call, books, event, now_ms)
         case Keyed.FITTING:  # pragma: no branch -- keys look in one of these ways
-            # One delivery is one guess: the same one again counts once, another one counts for itself.
-            attempt = f"{question.nonce}/{call.turn}"
+            # One delivery is one guess: the same one again counts once, another one counts for itself. An agent who passes
+            # the caller on meanwhile makes a turn of his own, and no other guess.
+            turn = call.last.turn if call.last is not None and call.last.turn else call.turn
+            attempt = f"{question.nonce}/{turn}"
             books, allowed = reserve(flow, call, books, question.factor, attempt, now_ms)
             reason, lane = "counted" if allowed else "locked", lane_name(call)
             lost = "yes" * (question.counted == attempt)  # counted before, and its verdict was lost

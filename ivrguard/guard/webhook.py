@@ -276,11 +276,11 @@ class Webhook:
         return replace(event, held=self._seal_request(self._request))
 
     def _still(self, stored: Call, basis: Call, *, take: bool) -> bool:
-        """Whether the call is where it was when the event was made."""
-        here = (stored.turn, stored.account, stored.question, stored.pending)
-        return here == (basis.turn, basis.account, basis.question, basis.pending) and (
-            take or (stored.last is not None and stored.last.fingerprint == self._hook.fingerprint)
-        )
+        """Whether the call is where it was when the event was made: an agent who passes it on makes a turn, and takes no webhook."""
+        here = (stored.account, stored.question, stored.pending)
+        taken = stored.last is not None and stored.last.fingerprint == self._hook.fingerprint
+        same = stored.turn == basis.turn if take else taken
+        return same and here == (basis.account, basis.question, basis.pending)
 
     def _prospect(self, call: Call, event: Event) -> Call:
         """The call whose books this event concerns: after a claim, the one claimed."""

@@ -175,7 +175,7 @@ async def test_hops_stand_in_the_receipt_in_their_order(centre: Centre, keys: Ke
 
 
 async def test_a_webhook_that_is_under_way_is_answered_all_the_same(centre: Centre):
-    """Passing on is a turn of the call: what the IVR is asked just then is asked again, and the caller hears its answer."""
+    """Passing on is a turn of the call: what the IVR is asked just then is not asked again, and the caller hears its answer."""
     line = await with_agent(centre)
     centre.ivr.pages["/after"] = "<Say>After the agent.</Say>"
     centre.ivr.gate = asyncio.Event()
@@ -188,9 +188,52 @@ async def test_a_webhook_that_is_under_way_is_answered_all_the_same(centre: Cent
 
     assert (await answered).outcome == "forwarded"
     assert line.said == "After the agent."
-    assert centre.ivr.paths().count("/after") == 2
+    assert centre.ivr.paths().count("/after") == 1
     assert await centre.node().redeem(BOB.as_desk(), passed.token, None) is not None
     assert (await line.again()).outcome == "repeated"
+
+
+async def test_an_answer_that_is_judged_just_then_is_one_guess(centre: Centre, monkeypatch):
+    """The caller keys his PIN while the agent passes him on: it is counted once, judged once, and on record once."""
+    line = await with_agent(centre)
+    centre.ivr.pages["/after"] = '<Enqueue workflowSid="wires"/>'
+    await line.post(f"{ISSUER}/after")
+    await line.go_on()
+    judge = centre.pins.judge
+    judged = 0
+
+    async def slow(*answer: object) -> object:
+        nonlocal judged
+        judged += 1
+        assert isinstance(await pass_on(centre, line), PassedOn)
+        return await judge(*answer)
+
+    monkeypatch.setattr(centre.pins, "judge", slow)
+    before = await centre.events("authn_attempt")
+    await line.press("00000000")
+    assert judged == 1
+    assert len(await centre.events("authn_attempt")) == len(before) + 1
+    assert len((await centre.ledger()).attempts) == 1
+
+
+async def test_an_answer_that_a_node_left_unjudged_is_one_guess(centre: Centre, monkeypatch):
+    """The same where the node died behind the count, and the webhook comes again once the caller was passed on."""
+    line = await with_agent(centre)
+    centre.ivr.pages["/after"] = '<Enqueue workflowSid="wires"/>'
+    await line.post(f"{ISSUER}/after")
+    await line.go_on()
+    judge = centre.pins.judge
+
+    async def dies(*_: object) -> object:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(centre.pins, "judge", dies)
+    with pytest.raises(asyncio.CancelledError):
+        await line.press("00000000")
+    monkeypatch.setattr(centre.pins, "judge", judge)
+    assert isinstance(await pass_on(centre, line), PassedOn)
+    await line.again("b")
+    assert len((await centre.ledger()).attempts) == 1
 
 
 # ── first contact ────────────────────────────────────────────────────────────────────────────────────────
