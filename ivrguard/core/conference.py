@@ -86,7 +86,7 @@ class Bridge:
     `claimed`, `claimed_ms`: what somebody is doing for it.
 
     `theirs`: law 5, its name; "": it is the guard's own, and `held` says all of it. `label`: the caller's in such a room, and `ends`
-    whether it is over when he leaves it.
+    whether it is over when he leaves it. `alone`: the caller is, or was heard waiting, where two should be.
     """
 
     id: str
@@ -110,6 +110,7 @@ class Bridge:
     theirs: str = ""
     label: str = ""
     ends: bool = False
+    alone: bool = False
 
     @property
     def live(self) -> bool:
@@ -157,7 +158,7 @@ def _wanted(bridge: Bridge, now_ms: int) -> Errand | None:
             return Errand.DIAL
         case Stage.RINGING if bridge.result or now_ms >= bridge.rings_until_ms:
             return Errand.GO_ON
-        case Stage.TALKING if bridge.theirs and bridge.result:
+        case Stage.TALKING if bridge.result and bridge.alone:
             return Errand.GO_ON
         case Stage.TALKING if bridge.holding:
             return Errand.UNHOLD
@@ -188,7 +189,7 @@ def done(bridge: Bridge, errand: Errand, now_ms: int) -> Bridge:
     """It is done; what it was done for is over."""
     match errand:
         case Errand.UNHOLD:
-            bridge = replace(bridge, holding=False)
+            bridge = replace(bridge, holding=False, alone=False)
         case Errand.END:
             bridge = replace(
                 bridge, result=bridge.result or _result(bridge), over_ms=bridge.over_ms or now_ms
@@ -245,9 +246,17 @@ def of_task(id_: str, nonce: str, room: Room, now_ms: int) -> Bridge:
 
 
 def alone(bridge: Bridge) -> Bridge:
-    """Somebody waits in a room of TaskRouter's that should have two in it: whether the agent is there still is looked up (law 5)."""
-    waits = bridge.theirs and bridge.stage is Stage.TALKING
-    return replace(bridge, holding=True) if waits else bridge
+    """
+    Somebody waits in a room that should have two in it, and it is not the agent on hold: the caller came back in the moment in which the
+    agent left. Whether he is there still is looked up: he is to hear the room.
+    """
+    waits = bridge.stage is Stage.TALKING and not bridge.holding
+    return replace(bridge, holding=True, alone=True) if waits else bridge
+
+
+def deserted(bridge: Bridge, now_ms: int) -> Bridge:
+    """The agent is not in the room that the caller was sent back into: he has hung up, whoever was told of it."""
+    return replace(agent_over(bridge, "completed", now_ms), alone=True)
 
 
 def arrived(bridge: Bridge, now_ms: int) -> Bridge:

@@ -184,8 +184,9 @@ class Bridges:
         if found is None:
             return twiml.response(twiml.redirect(MUSIC_URL))
         call, mounted = found
-        theirs = call.bridge is not None and bool(call.bridge.theirs)
-        if theirs:
+        assert call.bridge is not None
+        theirs = bool(call.bridge.theirs)
+        if conference.alone(call.bridge) != call.bridge:
             await self._amend(call.sid, leg_id, lambda bridge, _: conference.alone(bridge))
         self.attend(call.sid)
         music = mounted.flow.hold_music or (SONG_URL if theirs else "")
@@ -324,14 +325,13 @@ class Bridges:
                     "bridge_fault", reason=fault.reason, why=fault.why, errand=errand, detail=str(fault)
                 )
                 if errand is Errand.DIAL:
-                    await self._over(call.sid, "failed")
+                    await self._amend(
+                        call.sid, "", lambda bridge, now: conference.agent_over(bridge, "failed", now)
+                    )
                 elif errand is Errand.UNHOLD and fault.why == "gone":  # it was he who was to hear the room
-                    await self._over(call.sid, "completed")
+                    await self._amend(call.sid, "", conference.deserted)
                 else:
                     return
-
-    async def _over(self, sid: str, status: str) -> None:
-        await self._amend(sid, "", lambda bridge, now: conference.agent_over(bridge, status, now))
 
     async def _claimed(self, sid: str) -> tuple[Call, Errand] | None:
         key, now = books.call_key(sid), self._world.clock()

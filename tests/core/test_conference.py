@@ -43,7 +43,9 @@ CLOSING = replace(THEIRS, ends=True)
         (replace(OVER, agent=""), NOW, None),
         (THEIRS, NOW, None),
         (replace(THEIRS, holding=True), NOW, Errand.UNHOLD),
-        (conference.agent_over(THEIRS, "completed", NOW), NOW, Errand.GO_ON),
+        (conference.deserted(THEIRS, NOW), NOW, Errand.GO_ON),
+        (conference.deserted(replace(TALKING, holding=True), NOW), NOW, Errand.GO_ON),
+        (conference.deserted(conference.left(TALKING, NOW), NOW), NOW, None),
         (conference.agent_over(TALKING, "completed", NOW), NOW, None),
         (conference.left(THEIRS, NOW), NOW, None),
         (conference.left(CLOSING, NOW), NOW, None),
@@ -189,12 +191,20 @@ def test_what_an_agent_sees_whom_taskrouter_connected(bridge, over, ready, last)
         assert conference.beside(named, None, ("enqueue:sales",), over=over) is None
 
 
-def test_who_waits_alone_in_a_room_of_taskrouters_has_the_agent_looked_for():
-    """In one of the guard's own its agent's leg tells of itself."""
-    assert conference.due(conference.alone(THEIRS), NOW) is Errand.UNHOLD
-    assert conference.alone(TALKING) == TALKING
-    away = conference.led(THEIRS, "aside", NOW)
-    assert conference.alone(away) == away
+@pytest.mark.parametrize("bridge", [THEIRS, TALKING])
+def test_who_waits_alone_in_a_room_of_two_has_the_agent_looked_for(bridge):
+    """He may have left in the moment in which the caller came back: then the caller goes on, and else it was nothing."""
+    waiting = conference.alone(bridge)
+    assert conference.due(waiting, NOW) is Errand.UNHOLD
+    assert conference.due(conference.agent_over(waiting, "completed", NOW), NOW) is Errand.GO_ON
+    assert conference.done(waiting, Errand.UNHOLD, NOW) == bridge
+    for nobody_waits in (
+        conference.led(bridge, "aside", NOW),  # it is the agent who hears music
+        replace(bridge, holding=True),
+        conference.left(bridge, NOW),
+    ):
+        assert conference.alone(nobody_waits) == nobody_waits
+    assert conference.alone(RINGING) == RINGING
 
 
 def test_sealed_things_do_not_show():

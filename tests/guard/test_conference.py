@@ -147,6 +147,10 @@ def code_of(agent) -> str:
     return "".join(filter(str.isdigit, said))
 
 
+async def nothing(*_) -> bytes:
+    return b"<Response/>"
+
+
 def said(line) -> str:
     return " ".join(each.text for each in line.heard if isinstance(each, Said))
 
@@ -813,6 +817,34 @@ async def test_the_agent_hangs_up_while_the_caller_is_aside(centre):
         "completed",
         "true",
     )
+    assert "Menu." in said(line)
+
+
+@pytest.mark.parametrize("held", [True, False])
+async def test_a_caller_who_comes_back_as_his_agent_hangs_up_is_left_in_no_empty_room(
+    centre, monkeypatch, *, held
+):
+    """Whether the agent was to be taken off hold yet or not: nobody waits with music for somebody who is gone."""
+    line, agent = await centre.talks()
+    await centre.presses(line, "pin")
+    with monkeypatch.context() as patched:
+        patched.setattr(conference.Bridges, "leg", nothing)  # what tells of it is late
+        await agent.hang_up()
+        await centre.settle()
+        if not held:
+            patched.setattr(conference.Bridges, "attend", lambda *_: None)
+            patched.setattr(conference.Bridges, "wait", nothing)
+        await line.press(PIN)
+        await centre.settle()
+    if not held:
+        assert isinstance(line.waiting, Bridged)
+        bridge = (await centre.call(line)).bridge
+        bridges = centre.rig.server.guard.bridges
+        await bridges._amend(line.call_sid, bridge.id, lambda bridge, _: replace(bridge, holding=False))
+        await bridges.wait(bridge.id)
+        await centre.settle()
+    (told,) = centre.ivr.dialled()
+    assert (told["DialCallStatus"], told["DialBridged"]) == ("completed", "true")
     assert "Menu." in said(line)
 
 
