@@ -64,7 +64,8 @@ class LoginView:
 
 PROBLEMS = {
     "wrong": "That did not fit. A code works once: wait for the next one. After five tries, nothing fits for half an hour.",
-    "again": "This page was open too long, or in another browser. Please try again.",
+    "again": "This page was open too long, or in another browser. Please try again; inside of another page, open it in a "
+    "window of its own.",
     "refused": "Your company's log-in did not let you in here. Please try again, or ask who looks after ivrguard.",
     "down": "This cannot be done just now. Please try again in a moment.",
 }
@@ -139,7 +140,9 @@ class Login:
             if self._provider is not None and request.query.get("way") == "provider":
                 place, cookie = await self._provider.begin(next_=next_, anew=anew)
                 response = _led_to(place)
-                browser.set_cookie(response, cookie, cookie=LOGIN_COOKIE, age_s=LOGIN_S)
+                browser.set_cookie(
+                    response, cookie, cookie=LOGIN_COOKIE, embedded=self._identity.embedded, age_s=LOGIN_S
+                )
                 return response
         except Fault as fault:
             return await self._told(request, fault, next_)
@@ -210,7 +213,7 @@ class Login:
         response = _led_to(next_)
         browser.set_cookie(response, secret, embedded=self._identity.embedded)
         browser.set_cookie(response, "", cookie=DOOR_COOKIE, embedded=self._identity.embedded, age_s=0)
-        browser.set_cookie(response, "", cookie=LOGIN_COOKIE, age_s=0)
+        browser.set_cookie(response, "", cookie=LOGIN_COOKIE, embedded=self._identity.embedded, age_s=0)
         return response
 
     async def _told(self, request: web.Request, fault: Fault, next_: str) -> web.Response:

@@ -128,7 +128,7 @@ async def stage(pairs, start, open_flow, browser_at):
     """Starts a guard whose agents log in at a puppet: the puppet, the guard, a browser."""
 
     @asynccontextmanager
-    async def made(secret="s e/cret", **company):
+    async def made(secret="s e/cret", extra=None, **company):
         async with AsyncExitStack() as stack:
             clock = Clock(NOW * 1000)
             puppet = Puppet(pairs, clock)
@@ -137,7 +137,7 @@ async def stage(pairs, start, open_flow, browser_at):
                 Company(puppet.url, "ivrguard", **{"audience": API, "roles": ROLES, **company}), secret=secret
             )
             guarded = await stack.enter_async_context(
-                start(open_flow, clock=clock, extra={"company": client})
+                start(open_flow, clock=clock, extra={"company": client, **(extra or {})})
             )
             yield puppet, guarded, browser_at(guarded)
 
@@ -172,6 +172,21 @@ async def reasons(guarded):
     return [
         one.entry.reason for one in await guarded.store.entries() if one.entry.event == "agent_login_failed"
     ]
+
+
+@pytest.mark.parametrize(
+    ("embedders", "site"), [((), "Lax"), (("https://flex.example",), "None; Partitioned")]
+)
+async def test_a_log_in_begun_in_anothers_frame_keeps_its_cookie_there(stage, embedders, site):
+    """Or nobody could come back to it: each cookie of the way is of the same kind, and taken back as it was given."""
+    async with stage(extra={"embedders": embedders}) as (puppet, _, browser):
+        asked = await begun(puppet, browser)
+        (given,) = browser.seen[-1].set
+        assert f"SameSite={site}; Max-Age" in given
+        got = await back(browser, asked, iss=puppet.url)
+        assert got.status == 303
+        taken = [one for one in got.set if one.startswith(f"{login.LOGIN_COOKIE}=;")]
+        assert [f"SameSite={site}; Max-Age=0" in one for one in taken] == [True]
 
 
 async def test_somebody_logs_in_by_the_provider(stage, metric):

@@ -64,9 +64,10 @@
     clearTimeout(quiet);
     if (!standing().dataset.now) return;
     const piece = document.getElementById("lost").content.firstElementChild.cloneNode(true);
-    const since = new Date();
-    piece.querySelector("[data-lost]").textContent = since.toLocaleTimeString();
-    piece.querySelector("[data-lost]").dateTime = since.toISOString();
+    const known = standing().querySelector(".marks time"); // as the server wrote it, in the zone of all other times
+    const last = piece.querySelector("[data-lost]");
+    last.textContent = known?.textContent ?? "";
+    last.dateTime = known?.dateTime ?? "";
     put(piece);
   };
 
