@@ -666,7 +666,11 @@ async def test_a_real_process_drains(tmp_path):
         rest = (await process.stderr.read()).decode()
         assert await process.wait() == 0
     events = [json.loads(each)["event"] for each in rest.splitlines()]
-    assert events == ["refused", "draining", "checkpoint", "stopped"]
+    signed = [
+        one for one in events if one == "checkpoint"
+    ]  # on a slow machine one of each hour is among them
+    assert signed
+    assert [one for one in events if one != "checkpoint"] == ["refused", "draining", "stopped"]
 
 
 async def told(process: asyncio.subprocess.Process, event: str) -> dict[str, object]:

@@ -140,6 +140,9 @@ async def test_the_piece_that_changes_is_what_stands_in_the_page(opened, sit_dow
     assert piece.text.lstrip().startswith('<div id="standing"')
     assert "<html" not in piece.text
     assert piece.said in page.said
+    # Whoever has a button in hand by keyboard keeps it when the piece is put in place: the script finds it by its id.
+    assert re.search("<button", piece.text)
+    assert re.findall(r"<button (?![^>]*\bid=)[^>]*>", piece.text) == []
 
 
 @pytest.mark.parametrize("path", ["/.ivrguard/console", "/.ivrguard/console/"])
