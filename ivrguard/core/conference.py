@@ -247,10 +247,11 @@ def of_task(id_: str, nonce: str, room: Room, now_ms: int) -> Bridge:
 
 def alone(bridge: Bridge) -> Bridge:
     """
-    Somebody waits in a room that should have two in it, and it is not the agent on hold: the caller came back in the moment in which the
-    agent left. Whether he is there still is looked up: he is to hear the room.
+    Somebody waits in a room that should have two in it, and it is not the agent on hold: the caller came back from aside in the moment in
+    which the agent left. Whether he is there still is looked up: he is to hear the room. Before that, music is the beginning's: an
+    agent who has just answered may not be in the room yet, and must not be taken for gone.
     """
-    waits = bridge.stage is Stage.TALKING and not bridge.holding
+    waits = bridge.stage is Stage.TALKING and bool(bridge.aside) and not bridge.holding
     return replace(bridge, holding=True, alone=True) if waits else bridge
 
 

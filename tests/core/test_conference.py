@@ -191,7 +191,12 @@ def test_what_an_agent_sees_whom_taskrouter_connected(bridge, over, ready, last)
         assert conference.beside(named, None, ("enqueue:sales",), over=over) is None
 
 
-@pytest.mark.parametrize("bridge", [THEIRS, TALKING])
+CAME_BACK = [
+    conference.back(conference.led(bridge, "aside", NOW), Ended.VERIFIED, NOW) for bridge in (THEIRS, TALKING)
+]
+
+
+@pytest.mark.parametrize("bridge", CAME_BACK, ids=["theirs", "ours"])
 def test_who_waits_alone_in_a_room_of_two_has_the_agent_looked_for(bridge):
     """He may have left in the moment in which the caller came back: then the caller goes on, and else it was nothing."""
     waiting = conference.alone(bridge)
@@ -204,7 +209,12 @@ def test_who_waits_alone_in_a_room_of_two_has_the_agent_looked_for(bridge):
         conference.left(bridge, NOW),
     ):
         assert conference.alone(nobody_waits) == nobody_waits
-    assert conference.alone(RINGING) == RINGING
+    for before_that in (
+        RINGING,
+        TALKING,
+        THEIRS,
+    ):  # an agent who has just answered is on his way into the room
+        assert conference.alone(before_that) == before_that
 
 
 def test_sealed_things_do_not_show():
