@@ -36,7 +36,7 @@ class Denied(StrEnum):
     ASIDE = "aside"
     ENDED = "ended"
     NO_SUCH_FACTOR = "no_such_factor"
-    NOT_FOUND = "not_found"
+    UNAVAILABLE = "unavailable"
     """TaskRouter could not be asked where the caller is."""
 
 

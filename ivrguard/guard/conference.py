@@ -33,11 +33,12 @@ from ivrguard.core.errors import Fault, NotifyFault
 from ivrguard.core.flow import Flow
 from ivrguard.core.handoff import Alias, Leg
 from ivrguard.core.values import replace
-from ivrguard.guard import books, tasks
+from ivrguard.guard import books
 from ivrguard.guard import desk as desks
 from ivrguard.guard.acts import later_legs, passed_on
 from ivrguard.guard.background import Background
 from ivrguard.guard.held import asked_for
+from ivrguard.guard.tasks import Tasks
 from ivrguard.guard.words import neutral, said
 from ivrguard.guard.world import Mounted, World
 from ivrguard.ports import Change, Conferences, Invitation, Keys, Put, Request
@@ -175,6 +176,7 @@ class Bridges:
     def __init__(self, world: World, background: Background) -> None:
         self._world = world
         self._background = background
+        self._tasks = Tasks(world)
 
     # ── what the provider asks for ───────────────────────────────────────────────────────────────────────
 
@@ -460,7 +462,7 @@ class Bridges:
         if found is None:
             return None
         flow, leg_key = self._world.as_it_is_now(found.mounted), books.leg_key(found.legs[-1].id)
-        theirs = await tasks.room_of(self._world, flow, found)
+        theirs = await self._tasks.room_of(flow, found)
         key, now, nonce = books.call_key(call_sid), self._world.clock(), self._world.nonce()
         later = later_legs(found)
 

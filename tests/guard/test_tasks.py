@@ -6,6 +6,7 @@ is asked by Twilio's own client.
 """
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -411,7 +412,7 @@ async def test_of_two_tasks_that_one_counts_which_a_worker_has(centre):
 async def test_taskrouter_that_does_not_answer_changes_nothing(centre, status, code):
     line, _ = await centre.talks()
     centre.rig.tasks.fail_next(status, code)
-    assert await centre.presses(line) is Denied.NOT_FOUND
+    assert await centre.presses(line) is Denied.UNAVAILABLE
     assert isinstance(line.waiting, Bridged)
     assert await centre.beside(line) == Beside(ready=True, apart=False, last="")
     assert isinstance(await centre.presses(line), Call)
@@ -422,7 +423,7 @@ async def test_a_fault_of_the_room_is_no_room_that_is_not_there(centre):
     line, _ = await centre.talks()
     centre.rig.calls.fail_next(503, 20503)
     centre.rig.conferences.fail_next(503, 20503)
-    assert await centre.presses(line) is Denied.NOT_FOUND
+    assert await centre.presses(line) is Denied.UNAVAILABLE
 
 
 async def test_the_button_pressed_twice_leads_him_aside_once(centre):
@@ -430,6 +431,19 @@ async def test_the_button_pressed_twice_leads_him_aside_once(centre):
     assert isinstance(await centre.presses(line), Call)
     assert await centre.presses(line) is Denied.ASIDE
     assert await centre.events("authn_aside") == ["asked"]
+
+
+async def test_a_button_pressed_many_times_at_once_asks_taskrouter_once(centre):
+    """What the provider is asked at once is bounded, and shared with every bridge: no agent may use it up."""
+    line, _ = await centre.talks()
+    tasks, bridges = centre.rig.tasks, centre.rig.server.guard.bridges
+    before, tasks.hold = tasks.asked, asyncio.Event()
+    pressed = [asyncio.create_task(bridges.aside(ANN, line.call_sid, "pin")) for _ in range(9)]
+    refused = [await one for one in itertools.islice(asyncio.as_completed(pressed), 8)]
+    assert refused == [Denied.UNAVAILABLE] * 8
+    tasks.hold.set()
+    assert sum([isinstance(await one, Call) for one in pressed]) == 1
+    assert tasks.asked == before + 1
 
 
 async def test_two_nodes_at_once_lead_him_aside_once(centre):

@@ -20,7 +20,7 @@ MENDS: Mapping[Denied, str] = {
     Denied.NOT_JOINED: "you and the caller are not joined: press again when you are",
     Denied.ASIDE: "the caller is aside already: wait until he is back",
     Denied.ENDED: "the caller has left: there is nobody to be led aside",
-    Denied.NOT_FOUND: "TaskRouter did not say where the caller is: press again, or have a code read back",
+    Denied.UNAVAILABLE: "TaskRouter did not say where the caller is: press again, or have a code read back",
     Denied.NO_SUCH_FACTOR: "the caller cannot answer this factor: take one of those that the call is `able` to",
 }
 

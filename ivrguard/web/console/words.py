@@ -321,6 +321,6 @@ NOT_ASIDE: Mapping[Denied, tuple[str, str]] = {
     Denied.NOT_JOINED: ("You and the caller are not joined yet.", "Wait a moment."),
     Denied.ASIDE: ("The caller is at the keypad already.", "Wait until he is back."),
     Denied.ENDED: ("The caller has hung up.", "Nothing more can be proved on this call."),
-    Denied.NOT_FOUND: ("Nobody could say where the caller is.", "Press again, or send a code instead."),
+    Denied.UNAVAILABLE: ("Nobody could say where the caller is.", "Press again, or send a code instead."),
     Denied.NO_SUCH_FACTOR: ("The caller has nothing of that kind.", "Try another way."),
 }
